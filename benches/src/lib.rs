@@ -1,0 +1,1 @@
+//! Fulmar benches live in `benches/` (criterion) and `compare/` (side by side).

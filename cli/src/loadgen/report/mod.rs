@@ -1,0 +1,18 @@
+//! What a run says about itself: counting, the figures, and how they are shown.
+
+mod figures;
+mod hdr_log;
+mod machine;
+mod progress;
+mod table;
+mod tally;
+
+pub(crate) use figures::{Figures, RunFacts};
+pub(crate) use hdr_log::{IntervalSink, begin_log};
+pub(crate) use progress::Progress;
+pub(crate) use table::write_table;
+pub(crate) use tally::Tally;
+
+use figures::{LatencyFigures, OperationFigures};
+use machine::Machine;
+use tally::{Latencies, OperationTally};

@@ -1,0 +1,56 @@
+//! The memory limit: how many pages items may have beside everything else.
+//!
+//! ```text
+//! memory_bytes_max = resident pages + index + wheel + page table + lease table + reserved bytes
+//! ```
+//! When the right side's other terms grow, pages become fewer: free ones go back to the system
+//! first, then eviction empties whole ones.
+
+use crate::cache::Cache;
+use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
+use crate::index::Index;
+use crate::limits::PAGE_BYTES;
+use crate::slab::PAGE_TABLE_ENTRY_BYTES;
+use crate::wheel::Wheel;
+
+impl Cache {
+    /// Bytes that others (buffers of connections) take from this cache's limit from now on.
+    ///
+    /// When it rises, items are evicted page by page until all fits, as far as nothing is leased
+    /// or uncommitted: O(pages given up), so callers with much to take should raise it in steps.
+    pub fn set_reserved_bytes(&mut self, bytes: usize) {
+        self.reserved_bytes = bytes;
+        self.fit_budget();
+    }
+
+    /// Pages of the arena: as many as the limit holds when there are no items.
+    pub(super) fn pages_count(config: &Config) -> Result<usize, ConfigError> {
+        let fixed = Self::fixed_bytes(config);
+        let per_page = PAGE_BYTES + PAGE_TABLE_ENTRY_BYTES;
+        let pages_count = config.memory_bytes_max.saturating_sub(fixed) / per_page;
+        if pages_count < PAGES_COUNT_MIN {
+            let bytes_min = fixed + PAGES_COUNT_MIN * per_page;
+            return Err(ConfigError::MemoryTooSmall { bytes_min });
+        }
+        Ok(pages_count)
+    }
+
+    fn fixed_bytes(config: &Config) -> usize {
+        size_of::<Self>() + Wheel::BYTES + Index::bytes_for(config.ranges_count)
+    }
+
+    /// Makes resident pages fit what is left of the limit.
+    pub(super) fn fit_budget(&mut self) {
+        let others = size_of::<Self>()
+            + Wheel::BYTES
+            + self.slab.table_bytes()
+            + self.index.bytes()
+            + self.leases.bytes()
+            + self.reserved_bytes;
+        let left = self.config.memory_bytes_max.saturating_sub(others);
+        let mut excess = self.slab.set_resident_max(left / PAGE_BYTES);
+        while excess > 0 && self.give_up_page() {
+            excess = self.slab.trim();
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How an item leaves, whatever the reason: out of index, list, wheel and counters, then its
+//! chunks back to the slab, or kept as a zombie while a lease lasts. Callers count the reason.
+
+use crate::cache::Cache;
+use crate::item::{Extensions, ItemValue, Layout, Meta, key_of};
+use crate::key::Key;
+use crate::slab::Handle;
+
+impl Cache {
+    /// Removes the item of `key`.
+    pub(super) fn remove(&mut self, key: &Key<'_>, handle: Handle) {
+        self.remove_entry(key.range(), key.hash(), handle);
+    }
+
+    /// Removes an item of which only the handle is known.
+    pub(super) fn remove_handle(&mut self, handle: Handle) {
+        let key = key_of(&self.slab, handle);
+        let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+        self.remove_entry(range, hash, handle);
+    }
+
+    fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {
+        let hash_of = Self::hash_of(&self.slab, &self.config);
+        self.index.remove(range, hash, handle, hash_of);
+        self.detach(handle);
+        self.dispose(handle);
+    }
+
+    /// Takes an item that is in the index no more out of everything else, but keeps its chunks.
+    pub(super) fn detach(&mut self, handle: Handle) {
+        let meta = self.slab.meta(handle);
+        let class = self.list_of(handle, meta);
+        self.lists[class.index()].remove(&mut self.slab, handle);
+        if meta.has(Meta::TTL) {
+            self.wheel.remove(&mut self.slab, handle);
+        }
+        let key_len = Layout::of(&self.slab, handle, meta).key_len;
+        let value_len = ItemValue::new(&self.slab, handle, meta).len();
+        self.stats.key_bytes -= key_len as u64;
+        self.stats.value_bytes -= value_len as u64;
+        self.departures += 1;
+    }
+
+    /// Frees the chunks of a detached item, or makes it a zombie if it is leased.
+    pub(super) fn dispose(&mut self, handle: Handle) {
+        let meta = self.slab.meta(handle);
+        if meta.has(Meta::LEASED) {
+            self.slab.set_meta(handle, meta.into_zombie());
+            self.stats.zombies += 1;
+            return;
+        }
+        self.free_item(handle, meta);
+    }
+
+    /// Frees the chunks of an item or a zombie.
+    pub(super) fn free_item(&mut self, handle: Handle, meta: Meta) {
+        if meta.has(Meta::CHAIN) {
+            let (first, _) = Extensions::chain(&self.slab, handle, meta);
+            self.free_segments(first);
+        }
+        self.slab.free(handle);
+    }
+
+    /// Frees a segment and all behind it.
+    pub(super) fn free_segments(&mut self, first: Handle) {
+        let mut at = first.some();
+        while let Some(segment) = at {
+            at = self.slab.next(segment).some();
+            self.slab.free(segment);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Changing part of a value: append, set_range.
+
+use crate::cache::Cache;
+use crate::cache::chain::{Chain, Source};
+use crate::error::StoreError;
+use crate::item::{ItemValue, Layout, Meta};
+use crate::key::Key;
+use crate::slab::Handle;
+use crate::time::Time;
+
+impl Cache {
+    /// Appends bytes to a key's value and returns its new length. An absent key starts empty; a
+    /// deadline stays.
+    ///
+    /// O(bytes + segments); a value in one chunk is copied when its class changes, and a leased
+    /// one always.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; the key keeps what it had.
+    pub fn append(&mut self, key: &Key<'_>, suffix: &[u8], now: Time) -> Result<usize, StoreError> {
+        let old = self.find_or_expire(key, now);
+        let offset = self.value_len(old);
+        self.write_at(key, old, offset, suffix)
+    }
+
+    /// Overwrites bytes of a key's value from `offset` on and returns its new length, with zeros
+    /// in a gap behind the old end. An absent key starts empty; no bytes change nothing; a
+    /// deadline stays. Costs as `append`.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; the key keeps what it had.
+    pub fn set_range(
+        &mut self,
+        key: &Key<'_>,
+        offset: usize,
+        bytes: &[u8],
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        let old = self.find_or_expire(key, now);
+        if bytes.is_empty() {
+            return Ok(self.value_len(old));
+        }
+        self.write_at(key, old, offset, bytes)
+    }
+
+    fn value_len(&self, found: Option<Handle>) -> usize {
+        found.map_or(0, |handle| {
+            ItemValue::new(&self.slab, handle, self.slab.meta(handle)).len()
+        })
+    }
+
+    fn write_at(
+        &mut self,
+        key: &Key<'_>,
+        old: Option<Handle>,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<usize, StoreError> {
+        let end = offset
+            .checked_add(bytes.len())
+            .ok_or(StoreError::ValueTooLong)?;
+        let len = self.value_len(old).max(end);
+        self.check_lengths(key, len)?;
+        let deadline = old.and_then(|handle| self.deadline(handle));
+        let is_long = old.is_some_and(|handle| self.slab.meta(handle).has(Meta::CHAIN));
+        let inline = self.inline_layout(key, len, deadline).filter(|_| !is_long);
+        let Some((layout, class)) = inline else {
+            self.write_long(key, old, offset, bytes, deadline)?;
+            self.count_write(old.is_some());
+            return Ok(len);
+        };
+        let old_len = self.value_len(old);
+        let in_place = old.filter(|&handle| {
+            let extensions = self.slab.meta(handle).0 & Layout::EXTENSIONS;
+            extensions == layout.flags && self.is_rewritable(handle, class)
+        });
+        let handle = match in_place {
+            Some(handle) => {
+                self.overwrite(key, handle, &layout, deadline);
+                handle
+            }
+            None => self.copy_inline(key, old, &layout, deadline)?,
+        };
+        let value = self.slab.bytes_mut(handle, layout.value_at(), len);
+        if old_len < offset {
+            value[old_len..offset].fill(0);
+        }
+        value[offset..end].copy_from_slice(bytes);
+        self.count_write(old.is_some());
+        Ok(len)
+    }
+
+    /// A new item with the old value at its start, in the old one's place.
+    fn copy_inline(
+        &mut self,
+        key: &Key<'_>,
+        old: Option<Handle>,
+        layout: &Layout,
+        deadline: Option<Time>,
+    ) -> Result<Handle, StoreError> {
+        if let Some(old) = old {
+            self.pin_item(old);
+        }
+        let class = self
+            .inline_layout(key, layout.inline_len, deadline)
+            .map(|(_, class)| class);
+        let allocated = self.allocate(class.expect("the caller found it inline"));
+        if let Ok(handle) = allocated {
+            self.slab.set_meta(
+                handle,
+                Meta::item(layout.key_len, layout.inline_len, layout.flags),
+            );
+            layout.write_key(&mut self.slab, handle, key.bytes());
+            if let Some(old) = old {
+                let from = Layout::of(&self.slab, old, self.slab.meta(old));
+                let (from, to) = ((old, from.value_at()), (handle, layout.value_at()));
+                self.slab.copy(from, to, self.value_len(Some(old)));
+            }
+            self.publish(key, handle, old, deadline);
+        }
+        if let Some(old) = old {
+            self.unpin_item(old);
+        }
+        allocated
+    }
+
+    fn write_long(
+        &mut self,
+        key: &Key<'_>,
+        old: Option<Handle>,
+        offset: usize,
+        bytes: &[u8],
+        deadline: Option<Time>,
+    ) -> Result<(), StoreError> {
+        let mut chain = match old {
+            Some(handle) => self.chain_of_item(key, handle)?,
+            None => self.chain_begin(),
+        };
+        let old_len = chain.len();
+        let is_taken = old.is_some() && self.find(key).is_none();
+        let Err(error) = self.write_chain_at(&mut chain, offset, bytes) else {
+            return self.commit(key, chain, deadline);
+        };
+        if is_taken {
+            self.truncate(&mut chain, old_len);
+            self.commit(key, chain, deadline)?;
+        } else {
+            self.chain_free(chain);
+        }
+        Err(error)
+    }
+
+    fn write_chain_at(
+        &mut self,
+        chain: &mut Chain,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let gap = offset.saturating_sub(chain.len());
+        self.extend(chain, Source::Zeros, gap)?;
+        let inside = (chain.len() - offset).min(bytes.len());
+        let (inside, behind) = bytes.split_at(inside);
+        self.extend(chain, Source::Bytes(behind), behind.len())?;
+        self.overwrite_chain(chain, offset, inside);
+        Ok(())
+    }
+}

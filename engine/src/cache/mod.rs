@@ -1,0 +1,162 @@
+//! The cache: items found by key, kept by LRU, ended by deadline.
+//!
+//! One type over several files, by what its calls do:
+//!
+//! | file | calls |
+//! |---|---|
+//! | `read` | get, peek, touch, scan, random |
+//! | `write` | set, delete; how an item enters the index |
+//! | `expiry` | set_expiry, advance |
+//! | `counter`, `edit` | incr; append and set_range |
+//! | `chain` | long values streamed in |
+//! | `lease` | items pinned while they are sent |
+//! | `depart` | how an item leaves, whatever the reason |
+//! | `evict`, `victim` | making room: mechanism, policy |
+//! | `budget` | the memory limit, reserved bytes |
+//! | `flush`, `integrity` | flush; check_integrity |
+
+mod budget;
+mod chain;
+mod counter;
+mod depart;
+mod edit;
+mod evict;
+mod expiry;
+mod flush;
+mod integrity;
+mod lease;
+mod read;
+#[cfg(test)]
+mod tests;
+mod victim;
+mod write;
+
+pub use chain::Chain;
+pub use lease::Lease;
+
+use lease::LeaseTable;
+
+use crate::config::{Config, ConfigError};
+use crate::index::Index;
+use crate::item::{Meta, key_of};
+use crate::key::Key;
+use crate::lru::LruList;
+use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
+use crate::stats::Stats;
+use crate::time::Time;
+use crate::wheel::Wheel;
+
+/// A single-owner cache. See the crate's documentation for its shape and invariants.
+///
+/// All calls but `flush`, `set_reserved_bytes` and `check_integrity` touch a bounded number of
+/// items, apart from the segments of the value they are about; none allocates for items that fit
+/// one chunk, except when the index grows.
+pub struct Cache {
+    slab: Slab,
+    index: Index,
+    lists: [LruList; CLASSES_COUNT],
+    wheel: Wheel,
+    leases: LeaseTable,
+    /// The latest `now` that any call brought: time doesn't go back in here.
+    latest: Time,
+    /// Items that have left, for whoever must know whether a handle found before an allocation
+    /// is still good.
+    departures: u64,
+    uncommitted_count: usize,
+    reserved_bytes: usize,
+    stats: Stats,
+    config: Config,
+}
+
+impl Cache {
+    /// An empty cache. Maps the arena's address space; memory follows as items come.
+    ///
+    /// # Errors
+    /// If the limits make no sense, or the system refuses the address space.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let pages_count = Self::pages_count(&config)?;
+        let mut cache = Self {
+            slab: Slab::new(pages_count).map_err(ConfigError::Map)?,
+            index: Index::new(config.ranges_count),
+            lists: [LruList::EMPTY; CLASSES_COUNT],
+            wheel: Wheel::new(),
+            leases: LeaseTable::new(),
+            latest: Time(0),
+            departures: 0,
+            uncommitted_count: 0,
+            reserved_bytes: 0,
+            stats: Stats::default(),
+            config,
+        };
+        cache.fit_budget();
+        Ok(cache)
+    }
+
+    /// Number of items, including expired ones that aren't reclaimed yet. O(1).
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counters and gauges. O(1).
+    pub fn stats(&self) -> Stats {
+        Stats {
+            items: self.index.len() as u64,
+            items_with_ttl: self.wheel.count() as u64,
+            pages_in_use: self.slab.in_use_count() as u64,
+            pages_resident: self.slab.resident_count() as u64,
+            pages_total: self.slab.resident_max() as u64,
+            index_bytes: self.index.bytes() as u64,
+            reserved_bytes: self.reserved_bytes as u64,
+            memory_bytes_max: self.config.memory_bytes_max as u64,
+            ..self.stats
+        }
+    }
+
+    /// Sets the counters of events to zero.
+    pub fn reset_stats(&mut self) {
+        self.stats.reset_events();
+    }
+
+    /// Takes note of the time, and returns it such that it never goes back.
+    #[inline]
+    fn observe(&mut self, now: Time) -> Time {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    #[inline]
+    fn find(&self, key: &Key<'_>) -> Option<Handle> {
+        let slab = &self.slab;
+        let is_match = |handle| key_of(slab, handle) == key.bytes();
+        self.index.find(key.range(), key.hash(), is_match)
+    }
+
+    /// The hash of the key at a handle, for index calls that move entries.
+    fn hash_of(slab: &Slab, config: &Config) -> impl Fn(Handle) -> u64 {
+        let hasher = config.hasher;
+        move |handle| hasher.hash(key_of(slab, handle))
+    }
+
+    /// The class in whose LRU list an item is.
+    #[inline]
+    fn list_of(&self, handle: Handle, meta: Meta) -> ClassId {
+        if meta.has(Meta::CHAIN) {
+            ClassId::from_index(meta.value_field())
+        } else {
+            self.slab.class_of(handle)
+        }
+    }
+
+    /// Makes an item the most recently used.
+    #[inline]
+    fn touch_handle(&mut self, handle: Handle) {
+        let class = self.list_of(handle, self.slab.meta(handle));
+        self.lists[class.index()].move_to_front(&mut self.slab, handle);
+    }
+}

@@ -1,0 +1,102 @@
+//! Reading: by key, by cursor, at random.
+
+use crate::cache::Cache;
+use crate::item::{Extensions, Item, Meta};
+use crate::key::Key;
+use crate::slab::Handle;
+use crate::time::Time;
+
+impl Cache {
+    /// The live item of a key; counts a hit or a miss and makes the item the most recently used.
+    /// An expired item is reclaimed on the spot, and a miss. O(1).
+    #[inline]
+    pub fn get(&mut self, key: &Key<'_>, now: Time) -> Option<Item<'_>> {
+        let Some(handle) = self.find_or_expire(key, now) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        self.touch_handle(handle);
+        Some(self.item(handle))
+    }
+
+    /// The live item of a key; changes nothing. O(1).
+    pub fn peek(&self, key: &Key<'_>, now: Time) -> Option<Item<'_>> {
+        let handle = self.find(key).filter(|&handle| self.is_live(handle, now))?;
+        Some(self.item(handle))
+    }
+
+    /// Makes a key's item the most recently used; false if there is no live one. O(1).
+    pub fn touch(&mut self, key: &Key<'_>, now: Time) -> bool {
+        let Some(handle) = self.find_or_expire(key, now) else {
+            return false;
+        };
+        self.touch_handle(handle);
+        true
+    }
+
+    /// Visits live items, `count` or somewhat more, and returns the cursor to go on with.
+    ///
+    /// 0 starts and ends. Every key that is there from the first call to the last is visited at
+    /// least once, however the index grows in between. A call visits whole index tables, so it
+    /// may visit several hundred items more than `count`; it passes over at most
+    /// `SCAN_TABLES_MAX` empty tables. Cursors are below 2^48: the top 16 bits are free for
+    /// whoever scans several caches.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        now: Time,
+        visit: &mut dyn FnMut(Item<'_>),
+    ) -> u64 {
+        self.index.scan(cursor, count, &mut |handle| {
+            if self.is_live(handle, now) {
+                visit(self.item(handle));
+            }
+        })
+    }
+
+    /// A live item chosen by `random`; nearly uniform. Bounded work, so that it may miss when
+    /// nearly all items have expired and wait to be reclaimed.
+    pub fn random(&self, random: u64, now: Time) -> Option<Item<'_>> {
+        let handle = self
+            .index
+            .random(random, |handle| self.is_live(handle, now))?;
+        Some(self.item(handle))
+    }
+
+    /// The handle of a key's live item. An expired one is reclaimed.
+    #[inline]
+    pub(super) fn find_or_expire(&mut self, key: &Key<'_>, now: Time) -> Option<Handle> {
+        let now = self.observe(now);
+        let handle = self.find(key)?;
+        if self
+            .deadline(handle)
+            .is_some_and(|deadline| now >= deadline)
+        {
+            self.remove(key, handle);
+            self.stats.expired += 1;
+            return None;
+        }
+        Some(handle)
+    }
+
+    /// An item's deadline.
+    #[inline]
+    pub(super) fn deadline(&self, handle: Handle) -> Option<Time> {
+        let meta = self.slab.meta(handle);
+        let wheel_ms = self.wheel.time_ms();
+        let read = || Time(Extensions::deadline_ms(&self.slab, handle, meta, wheel_ms));
+        meta.has(Meta::TTL).then(read)
+    }
+
+    #[inline]
+    pub(super) fn item(&self, handle: Handle) -> Item<'_> {
+        Item::new(&self.slab, handle, self.wheel.time_ms())
+    }
+
+    fn is_live(&self, handle: Handle, now: Time) -> bool {
+        let now = now.max(self.latest);
+        self.deadline(handle).is_none_or(|deadline| now < deadline)
+    }
+}

@@ -1,0 +1,6 @@
+//! The cache against a model, over random sequences of calls.
+
+mod model;
+mod operation;
+mod properties;
+mod scenarios;

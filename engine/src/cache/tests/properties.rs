@@ -1,0 +1,60 @@
+//! Random sequences; every failure prints its shrunk sequence. 16 cases, more when the
+//! environment has `PROPTEST_CASES` above 256.
+
+use proptest::prelude::{ProptestConfig, any, proptest};
+
+use crate::cache::tests::model::Pair;
+use crate::cache::tests::operation::{Operation, Ttl, operations};
+
+const OPERATIONS_MAX: usize = if cfg!(miri) { 20 } else { 120 };
+
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if cfg!(miri) { 2 } else { default.cases / 16 };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn cache_agrees_with_the_model(
+        operations in operations(OPERATIONS_MAX),
+        memory_kib in 380usize..1200,
+        has_many_ranges in any::<bool>(),
+    ) {
+        let mut pair = Pair::new(memory_kib * 1024, has_many_ranges);
+        for operation in operations {
+            pair.run(operation);
+        }
+        pair.finish();
+    }
+}
+
+/// The generator must reach what the model is there to prove.
+#[test]
+fn a_class_that_evicts_for_itself_is_proven_exact() {
+    let mut pair = Pair::new(600 * 1024, true);
+    for round in 0..6 {
+        pair.run(Operation::SetMany {
+            first: 0,
+            count: 290,
+            len: 3_000,
+            ttl: Ttl::Never,
+        });
+        for key in (round..290).step_by(37) {
+            pair.run(Operation::Get(key));
+        }
+    }
+    assert!(
+        pair.exact_evictions > 300,
+        "{} evictions proven",
+        pair.exact_evictions
+    );
+    pair.finish();
+}

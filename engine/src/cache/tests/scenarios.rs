@@ -1,0 +1,515 @@
+//! Single behaviours, by name.
+
+use std::time::{Duration, Instant};
+
+use crate::cache::Cache;
+use crate::config::{Config, ConfigError};
+use crate::error::{IncrError, StoreError};
+use crate::key::{Key, KeyHasher};
+use crate::limits::{ADVANCE_WORK_MAX, KEY_BYTES_MAX};
+use crate::time::{Expiry, Time};
+
+const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
+const MIB: usize = 1 << 20;
+
+fn key(bytes: &[u8]) -> Key<'_> {
+    Key::new(bytes, 0, HASHER.hash(bytes))
+}
+
+fn cache(memory_bytes_max: usize) -> Cache {
+    Cache::new(Config::new(memory_bytes_max, HASHER)).expect("enough memory")
+}
+
+fn value_of(cache: &Cache, bytes: &[u8], now: Time) -> Option<Vec<u8>> {
+    cache.peek(&key(bytes), now).map(|item| {
+        let mut value = Vec::new();
+        item.value().copy_to(0..usize::MAX, &mut value);
+        value
+    })
+}
+
+#[test]
+fn expired_item_is_a_miss_at_its_deadline_and_not_before() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"a"), b"1", Expiry::At(Time(1000)), Time(0))
+        .expect("fits");
+    assert!(cache.get(&key(b"a"), Time(999)).is_some());
+    assert!(cache.peek(&key(b"a"), Time(1000)).is_none());
+    assert_eq!(cache.len(), 1);
+    assert!(cache.get(&key(b"a"), Time(1000)).is_none());
+    assert_eq!(cache.len(), 0);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.expired), (1, 1, 1));
+    cache.check_integrity();
+}
+
+#[test]
+fn time_that_goes_back_revives_nothing() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"a"), b"1", Expiry::At(Time(1000)), Time(0))
+        .expect("fits");
+    assert!(!cache.touch(&key(b"b"), Time(1000)));
+    assert!(cache.peek(&key(b"a"), Time(500)).is_none());
+    cache
+        .set(&key(b"c"), b"1", Expiry::At(Time(900)), Time(500))
+        .expect("fits");
+    assert!(cache.peek(&key(b"c"), Time(500)).is_none());
+    cache.check_integrity();
+}
+
+#[test]
+fn keep_keeps_the_deadline_of_a_live_item_only() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"a"), b"1", Expiry::At(Time(1000)), Time(0))
+        .expect("fits");
+    cache
+        .set(&key(b"a"), b"other", Expiry::Keep, Time(1))
+        .expect("fits");
+    assert_eq!(
+        cache
+            .peek(&key(b"a"), Time(1))
+            .and_then(|item| item.deadline()),
+        Some(Time(1000))
+    );
+    cache
+        .set(&key(b"a"), b"new", Expiry::Keep, Time(1000))
+        .expect("fits");
+    assert_eq!(
+        cache
+            .peek(&key(b"a"), Time(1000))
+            .and_then(|item| item.deadline()),
+        None
+    );
+}
+
+#[test]
+fn write_with_a_past_deadline_leaves_the_key_absent() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"a"), b"1", Expiry::Never, Time(10))
+        .expect("fits");
+    cache
+        .set(&key(b"a"), b"2", Expiry::At(Time(10)), Time(10))
+        .expect("fits");
+    assert!(cache.get(&key(b"a"), Time(10)).is_none());
+    cache
+        .set(&key(b"a"), b"1", Expiry::Never, Time(10))
+        .expect("fits");
+    assert!(cache.set_expiry(&key(b"a"), Expiry::At(Time(3)), Time(10)));
+    assert!(cache.get(&key(b"a"), Time(10)).is_none());
+    assert!(!cache.set_expiry(&key(b"a"), Expiry::Never, Time(10)));
+}
+
+#[test]
+fn deadlines_of_years_are_exact() {
+    let year: u64 = 365 * 24 * 3600 * 1000;
+    let mut cache = cache(MIB);
+    let deadlines = [
+        1,
+        1 << 31,
+        (1 << 31) + 1,
+        1 << 32,
+        year,
+        60 * year,
+        u64::MAX,
+    ];
+    for (number, deadline) in (0u8..).zip(deadlines) {
+        cache
+            .set(&key(&[number]), b"v", Expiry::At(Time(deadline)), Time(0))
+            .expect("fits");
+    }
+    cache.check_integrity();
+    for (number, deadline) in (0u8..).zip(deadlines) {
+        let before = Time(deadline - 1);
+        while cache.advance(before, 10) {}
+        cache.check_integrity();
+        let item = cache.peek(&key(&[number]), before).expect("not yet");
+        assert_eq!(item.deadline(), Some(Time(deadline)));
+        assert!(cache.peek(&key(&[number]), Time(deadline)).is_none());
+    }
+    while cache.advance(Time(u64::MAX), 10) {}
+    cache.check_integrity();
+    assert_eq!(cache.len(), 0);
+    assert_eq!(cache.next_deadline(), None);
+}
+
+#[test]
+fn janitor_is_called_in_time_and_reclaims_within_a_tick() {
+    let mut cache = cache(4 * MIB);
+    let mut now = 0;
+    for number in 0..2000u32 {
+        let deadline = Time(1 + u64::from(number) * u64::from(number));
+        cache
+            .set(
+                &key(&number.to_le_bytes()),
+                b"v",
+                Expiry::At(deadline),
+                Time(0),
+            )
+            .expect("fits");
+    }
+    while let Some(due) = cache.next_deadline() {
+        assert!(due.0 >= now, "due times don't go back");
+        now = now.max(due.0);
+        while cache.advance(Time(now), 7) {}
+        let expired = (0..2000u64).filter(|number| number * number < now).count();
+        let kept = 2000 - expired;
+        // Those of the tick that hasn't ended may still be there.
+        let recent = (0..2000u64)
+            .filter(|number| (now.saturating_sub(31)..=now).contains(&(1 + number * number)));
+        assert!(cache.len() >= kept);
+        assert!(cache.len() <= kept + recent.count());
+    }
+    assert_eq!(cache.len(), 0);
+    assert_eq!(cache.stats().expired, 2000);
+}
+
+#[test]
+fn overwriting_a_deadline_leaves_no_garbage() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"a"), b"1", Expiry::Never, Time(0))
+        .expect("fits");
+    for round in 1..20_000 {
+        assert!(cache.set_expiry(&key(b"a"), Expiry::At(Time(round * 1000)), Time(0)));
+    }
+    cache.check_integrity();
+    assert_eq!(cache.stats().items_with_ttl, 1);
+    assert_eq!(cache.stats().pages_in_use, 1);
+}
+
+/// The bound on work per call is what keeps a call short; the time is only a sanity check, with
+/// room for a slow machine and an unoptimised build.
+#[test]
+#[cfg(not(miri))]
+fn many_items_that_expire_together_go_in_bounded_steps() {
+    let items = if cfg!(debug_assertions) {
+        100_000u32
+    } else {
+        1_000_000
+    };
+    let mut cache = cache(256 * MIB);
+    for number in 0..items {
+        let deadline = Time(60_000 + u64::from(number % 1000));
+        cache
+            .set(
+                &key(&number.to_le_bytes()),
+                b"v",
+                Expiry::At(deadline),
+                Time(0),
+            )
+            .expect("fits");
+    }
+    let start = Instant::now();
+    let mut calls = 0;
+    let mut held = cache.len();
+    while cache.advance(Time(61_032), usize::MAX) {
+        calls += 1;
+        assert!(held - cache.len() <= ADVANCE_WORK_MAX);
+        held = cache.len();
+    }
+    assert_eq!(cache.len(), 0);
+    assert!(calls >= items as usize / ADVANCE_WORK_MAX);
+    let elapsed = start.elapsed();
+    println!("{items} items in {calls} calls, {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(5));
+}
+
+#[test]
+fn small_caches_hold_items_of_any_size() {
+    for mib in [1, 2, 8] {
+        let mut config = Config::new(mib * MIB, HASHER);
+        config.ranges_count = 2048;
+        let mut cache = Cache::new(config).expect("enough memory");
+        let mut len = 1;
+        for number in 0..3000u32 {
+            len = if len > mib * MIB / 4 {
+                1
+            } else {
+                len + len / 16 + 1
+            };
+            let value = vec![b'v'; len];
+            let bytes = number.to_le_bytes();
+            cache
+                .set(&key(&bytes), &value, Expiry::Never, Time(0))
+                .expect("fits");
+            assert_eq!(value_of(&cache, &bytes, Time(0)), Some(value));
+        }
+        cache.check_integrity();
+        assert!(cache.stats().evicted > 0);
+    }
+}
+
+#[test]
+fn value_of_nearly_the_whole_memory_fits_and_a_larger_one_changes_nothing() {
+    let mut cache = cache(2 * MIB);
+    for number in 0..5000u32 {
+        cache
+            .set(
+                &key(&number.to_le_bytes()),
+                &[1; 200],
+                Expiry::Never,
+                Time(0),
+            )
+            .expect("fits");
+    }
+    let large = vec![7; 3 * MIB / 2];
+    cache
+        .set(&key(b"large"), &large, Expiry::Never, Time(0))
+        .expect("fits");
+    assert_eq!(value_of(&cache, b"large", Time(0)), Some(large));
+    let too_large = vec![7; 2 * MIB];
+    let stored = cache.set(&key(b"larger"), &too_large, Expiry::Never, Time(0));
+    assert_eq!(stored, Err(StoreError::OutOfMemory));
+    cache.check_integrity();
+    cache
+        .set(&key(b"small"), b"v", Expiry::Never, Time(0))
+        .expect("fits");
+}
+
+#[test]
+fn limits_hold_at_their_bounds() {
+    let mut config = Config::new(8 * MIB, HASHER);
+    config.value_bytes_max = 100_000;
+    let mut cache = Cache::new(config).expect("enough memory");
+    let longest = vec![b'k'; KEY_BYTES_MAX];
+    let longer = vec![b'k'; KEY_BYTES_MAX + 1];
+    cache
+        .set(&key(&longest), &[1; 100_000], Expiry::Never, Time(0))
+        .expect("fits");
+    assert_eq!(
+        cache.set(&key(&longer), b"", Expiry::Never, Time(0)),
+        Err(StoreError::KeyTooLong)
+    );
+    assert_eq!(
+        cache.set(&key(b"a"), &[1; 100_001], Expiry::Never, Time(0)),
+        Err(StoreError::ValueTooLong)
+    );
+    assert_eq!(
+        cache.append(&key(&longest), b"x", Time(0)),
+        Err(StoreError::ValueTooLong)
+    );
+    assert_eq!(
+        cache.set_range(&key(b"a"), usize::MAX, b"x", Time(0)),
+        Err(StoreError::ValueTooLong)
+    );
+    assert_eq!(
+        cache.set_range(&key(b"a"), 99_999, b"x", Time(0)),
+        Ok(100_000)
+    );
+    let mut chain = cache.chain_begin();
+    cache.chain_push(&mut chain, &[1; 100_000]).expect("fits");
+    assert_eq!(
+        cache.chain_push(&mut chain, b"x"),
+        Err(StoreError::ValueTooLong)
+    );
+    cache.chain_free(chain);
+    cache.check_integrity();
+}
+
+#[test]
+fn wrong_configurations_are_refused() {
+    let small = Cache::new(Config::new(100_000, HASHER)).map(|_| ());
+    let Err(ConfigError::MemoryTooSmall { bytes_min }) = small else {
+        panic!("{small:?}");
+    };
+    assert!(Cache::new(Config::new(bytes_min, HASHER)).is_ok());
+    let large = Cache::new(Config::new(32 << 30, HASHER)).map(|_| ());
+    assert!(matches!(large, Err(ConfigError::MemoryTooLarge { .. })));
+    let none = Config {
+        ranges_count: 0,
+        ..Config::new(MIB, HASHER)
+    };
+    assert_eq!(Cache::new(none).map(|_| ()), Err(ConfigError::NoRanges));
+}
+
+#[test]
+fn counters_count_in_place_and_say_what_is_wrong() {
+    let mut cache = cache(MIB);
+    assert_eq!(cache.incr(&key(b"n"), 5, Time(0)), Ok(5));
+    assert_eq!(cache.incr(&key(b"n"), -15, Time(0)), Ok(-10));
+    assert_eq!(value_of(&cache, b"n", Time(0)), Some(b"-10".to_vec()));
+    assert_eq!(
+        cache.incr(&key(b"n"), i64::MIN, Time(0)),
+        Err(IncrError::Overflow)
+    );
+    assert_eq!(cache.incr(&key(b"n"), i64::MAX, Time(0)), Ok(i64::MAX - 10));
+    cache
+        .set(&key(b"n"), b" 1", Expiry::Never, Time(0))
+        .expect("fits");
+    assert_eq!(
+        cache.incr(&key(b"n"), 1, Time(0)),
+        Err(IncrError::NotAnInteger)
+    );
+    cache
+        .set(&key(b"n"), b"7", Expiry::At(Time(9)), Time(0))
+        .expect("fits");
+    assert_eq!(cache.incr(&key(b"n"), 1, Time(0)), Ok(8));
+    let deadline = cache
+        .peek(&key(b"n"), Time(0))
+        .and_then(|item| item.deadline());
+    assert_eq!(deadline, Some(Time(9)));
+    cache.check_integrity();
+}
+
+#[test]
+fn leased_value_outlives_delete_overwrite_and_flush() {
+    for long in [false, true] {
+        let value = vec![b'v'; if long { 70_000 } else { 100 }];
+        let mut cache = cache(4 * MIB);
+        let endings: [&dyn Fn(&mut Cache); 3] = [
+            &|cache| assert!(cache.delete(&key(b"a"), Time(0))),
+            &|cache| {
+                let stored = cache.set(&key(b"a"), b"other", Expiry::Never, Time(0));
+                assert_eq!(stored, Ok(()));
+            },
+            &Cache::flush,
+        ];
+        for end in endings {
+            cache
+                .set(&key(b"a"), &value, Expiry::Never, Time(0))
+                .expect("fits");
+            let first = cache.lease(&key(b"a"), Time(0)).expect("live");
+            let second = cache.lease(&key(b"a"), Time(0)).expect("live");
+            end(&mut cache);
+            cache.check_integrity();
+            assert_eq!(cache.stats().zombies, 1);
+            cache.release(first);
+            assert_eq!(cache.stats().leased_bytes, value.len() as u64);
+            cache.check_integrity();
+            cache.release(second);
+            cache.check_integrity();
+            assert_eq!(cache.stats().zombies, 0);
+            assert_eq!(cache.stats().leased_bytes, 0);
+        }
+    }
+}
+
+#[test]
+fn streamed_value_is_cut_to_size_and_wastes_little() {
+    let mut cache = cache(64 * MIB);
+    let part = [b'p'; 5000];
+    for parts in [1usize, 3, 10, 100, 500] {
+        let mut chain = cache.chain_begin();
+        for _ in 0..parts {
+            cache.chain_push(&mut chain, &part).expect("fits");
+        }
+        cache.check_integrity();
+        cache
+            .set_chain(&key(&parts.to_le_bytes()), chain, Expiry::Never, Time(0))
+            .expect("fits");
+        cache.check_integrity();
+        let item = cache
+            .peek(&key(&parts.to_le_bytes()), Time(0))
+            .expect("stored");
+        assert_eq!(item.value().len(), parts * part.len());
+        let handle = cache.find(&key(&parts.to_le_bytes())).expect("stored");
+        let meta = cache.slab.meta(handle);
+        let held: usize = cache
+            .segments(handle, meta)
+            .map(|segment| cache.slab.class_of(segment).chunk_bytes())
+            .sum();
+        let waste = held - item.value().len();
+        assert!(
+            waste * 100 <= item.value().len() * 6,
+            "{waste} of {held} are wasted"
+        );
+    }
+}
+
+#[test]
+fn reserved_bytes_are_taken_from_the_items_and_given_back() {
+    let mut cache = cache(8 * MIB);
+    let fill = |cache: &mut Cache| {
+        for number in 0..20_000u32 {
+            let bytes = number.to_le_bytes();
+            cache
+                .set(&key(&bytes), &[1; 500], Expiry::Never, Time(0))
+                .expect("fits");
+        }
+        cache.len()
+    };
+    let full = fill(&mut cache);
+    cache.set_reserved_bytes(4 * MIB);
+    cache.check_integrity();
+    let stats = cache.stats();
+    assert!(stats.pages_resident * 65_536 + stats.index_bytes <= 4 * MIB as u64);
+    assert!(cache.len() * 3 < full * 2);
+    cache.set_reserved_bytes(0);
+    assert_eq!(fill(&mut cache), full);
+    cache.check_integrity();
+}
+
+#[test]
+fn scan_and_random_pass_over_expired_items() {
+    let mut cache = cache(4 * MIB);
+    for number in 0..1000u32 {
+        let expiry = if number % 2 == 0 {
+            Expiry::Never
+        } else {
+            Expiry::At(Time(10))
+        };
+        cache
+            .set(&key(&number.to_le_bytes()), b"v", expiry, Time(0))
+            .expect("fits");
+    }
+    let (mut cursor, mut seen) = (0, 0);
+    loop {
+        cursor = cache.scan(cursor, 10, Time(10), &mut |item| {
+            assert_eq!(item.key()[0] % 2, 0);
+            seen += 1;
+        });
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen, 500);
+    for random in 0..200 {
+        let item = cache.random(random, Time(10)).expect("half are live");
+        assert_eq!(item.key()[0] % 2, 0);
+    }
+}
+
+#[test]
+fn why_items_left_adds_up() {
+    let mut cache = cache(MIB);
+    let mut created = 0;
+    for number in 0..5000u32 {
+        let bytes = (number % 3000).to_le_bytes();
+        let expiry = if number % 3 == 0 {
+            Expiry::At(Time(5))
+        } else {
+            Expiry::Never
+        };
+        cache
+            .set(&key(&bytes), &[1; 600], expiry, Time(0))
+            .expect("fits");
+        created += 1;
+        if number % 7 == 0 {
+            cache
+                .set(&key(&bytes), &[2; 600], expiry, Time(0))
+                .expect("fits");
+            created += 1;
+        }
+        if number % 10 == 0 {
+            cache.delete(&key(&bytes), Time(0));
+        }
+    }
+    while cache.advance(Time(100), 100) {}
+    let before = cache.len() as u64;
+    cache.flush();
+    let stats = cache.stats();
+    assert_eq!(stats.flushed, before);
+    let left = [
+        stats.evicted,
+        stats.expired,
+        stats.deleted,
+        stats.replaced,
+        stats.flushed,
+    ];
+    assert!(left.iter().all(|&count| count > 0), "{left:?}");
+    assert_eq!(left.iter().sum::<u64>(), created);
+}

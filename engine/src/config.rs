@@ -1,0 +1,90 @@
+//! What a cache is made from.
+
+use thiserror::Error;
+
+use crate::key::KeyHasher;
+use crate::limits::{PAGE_BYTES, VALUE_BYTES_MAX};
+
+/// Bytes of the largest arena: handles are u32 counts of 8 bytes, and the top 64 KiB of their
+/// room name lists instead of chunks.
+pub(crate) const ARENA_BYTES_MAX: usize = (32 << 30) - PAGE_BYTES;
+
+/// Fewest pages that items must have for a cache to be worth opening.
+pub(crate) const PAGES_COUNT_MIN: usize = 4;
+
+/// What a cache is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Memory this cache may hold, in bytes: items, index, side tables and what others reserve.
+    /// At most 32 GiB - 64 KiB.
+    pub memory_bytes_max: usize,
+    /// Longest value, in bytes; at most `VALUE_BYTES_MAX`.
+    pub value_bytes_max: usize,
+    /// Number of ranges that keys are divided into, at least 1. Each costs 32 bytes when empty.
+    pub ranges_count: u16,
+    /// The hash of keys; the same that made each `Key`.
+    pub hasher: KeyHasher,
+    /// The range of a key, below `ranges_count`. Items don't store their range, so the cache asks
+    /// when it evicts or expires one.
+    pub range_of: fn(&[u8]) -> u16,
+}
+
+impl Config {
+    /// One range, values up to 64 MiB.
+    pub fn new(memory_bytes_max: usize, hasher: KeyHasher) -> Self {
+        Self {
+            memory_bytes_max,
+            value_bytes_max: 64 << 20,
+            ranges_count: 1,
+            hasher,
+            range_of: |_| 0,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.memory_bytes_max > ARENA_BYTES_MAX {
+            return Err(ConfigError::MemoryTooLarge {
+                bytes_max: ARENA_BYTES_MAX,
+            });
+        }
+        if self.value_bytes_max > VALUE_BYTES_MAX {
+            return Err(ConfigError::ValueLimitTooLarge {
+                bytes_max: VALUE_BYTES_MAX,
+            });
+        }
+        if self.ranges_count == 0 {
+            return Err(ConfigError::NoRanges);
+        }
+        Ok(())
+    }
+}
+
+/// Why a cache couldn't be opened. Happens at start only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Too little memory for the side tables and a few pages.
+    #[error("memory limit is too small: at least {bytes_min} bytes are needed")]
+    MemoryTooSmall {
+        /// The least that works with the rest of this configuration.
+        bytes_min: usize,
+    },
+    /// More memory than 32-bit handles can reach.
+    #[error("memory limit is too large: one shard can hold at most {bytes_max} bytes")]
+    MemoryTooLarge {
+        /// The most that works.
+        bytes_max: usize,
+    },
+    /// `value_bytes_max` is above `VALUE_BYTES_MAX`.
+    #[error("value limit is too large: at most {bytes_max} bytes")]
+    ValueLimitTooLarge {
+        /// The most that works.
+        bytes_max: usize,
+    },
+    /// `ranges_count` is 0.
+    #[error("at least one range is needed")]
+    NoRanges,
+    /// The system refused the address space.
+    #[error("cannot map the arena: {0}")]
+    Map(rustix::io::Errno),
+}

@@ -1,0 +1,380 @@
+//! The index: from a key's hash to the handle of its item.
+//!
+//! It stores handles only; whoever calls it compares keys. Split by range, and inside a range by
+//! hash into tables that grow one at a time (linear hashing), so that no step moves more than one
+//! table's entries and walking a range costs only that range.
+//!
+//! ```text
+//! hash  63..57: tag, compared before an item is touched     ranges[range] -> tables[n] -> u32
+//!       55..24: which table of the range                     n tables, one more per 384 entries
+//!        low  : where in the table
+//! ```
+
+mod cursor;
+mod range;
+
+use cursor::Cursor;
+use range::RangeIndex;
+
+use crate::limits::{RANDOM_PROBES_MAX, RANDOM_TABLES_MAX, SCAN_TABLES_MAX};
+use crate::slab::Handle;
+
+/// All entries of one cache.
+pub(crate) struct Index {
+    ranges: Box<[RangeIndex]>,
+    entries_count: usize,
+    bytes: usize,
+}
+
+impl Index {
+    /// An empty index. Ranges without entries allocate nothing.
+    pub(crate) fn new(ranges_count: u16) -> Self {
+        let ranges: Box<[_]> = (0..ranges_count).map(|_| RangeIndex::new()).collect();
+        let bytes = Self::bytes_for(ranges_count);
+        Self {
+            ranges,
+            entries_count: 0,
+            bytes,
+        }
+    }
+
+    /// Bytes of an empty index.
+    pub(crate) const fn bytes_for(ranges_count: u16) -> usize {
+        ranges_count as usize * size_of::<RangeIndex>()
+    }
+
+    /// Number of entries.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.entries_count
+    }
+
+    /// Bytes held: ranges, directories, tables and the allocator's share of each.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The entry with this hash for which `is_match` holds. One probe; `is_match` sees a handle
+    /// whose tag differs in none of 127 cases.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        range: u16,
+        hash: u64,
+        is_match: impl FnMut(Handle) -> bool,
+    ) -> Option<Handle> {
+        self.ranges[usize::from(range)].find(hash, is_match)
+    }
+
+    /// Adds an entry. Moves at most one table's entries; `hash_of` is asked for each.
+    pub(crate) fn insert(
+        &mut self,
+        range: u16,
+        hash: u64,
+        handle: Handle,
+        hash_of: impl Fn(Handle) -> u64,
+    ) {
+        let range = &mut self.ranges[usize::from(range)];
+        let grown = range.insert(hash, handle, hash_of);
+        self.bytes = self.bytes.wrapping_add_signed(grown);
+        self.entries_count += 1;
+    }
+
+    /// Lets the entry of `from` name `to` instead.
+    pub(crate) fn replace(&mut self, range: u16, hash: u64, from: Handle, to: Handle) {
+        self.ranges[usize::from(range)].replace(hash, from, to);
+    }
+
+    /// Removes the entry of `handle`.
+    pub(crate) fn remove(
+        &mut self,
+        range: u16,
+        hash: u64,
+        handle: Handle,
+        hash_of: impl Fn(Handle) -> u64,
+    ) {
+        let grown = self.ranges[usize::from(range)].remove(hash, handle, hash_of);
+        self.bytes = self.bytes.wrapping_add_signed(grown);
+        self.entries_count -= 1;
+    }
+
+    /// Forgets all entries and frees their tables. O(tables).
+    pub(crate) fn clear(&mut self) {
+        for range in &mut self.ranges {
+            *range = RangeIndex::new();
+        }
+        self.entries_count = 0;
+        self.bytes = self.ranges.len() * size_of::<RangeIndex>();
+    }
+
+    /// Visits whole tables until at least `count` entries were seen, and returns where to go on.
+    ///
+    /// 0 starts and ends. Entries are ordered by range and then by the bits of their hash that
+    /// choose the table, and growth only cuts that order finer: an entry that is there from the
+    /// first call to the last is visited, at least once. O(`count` + one table), plus at most
+    /// `SCAN_TABLES_MAX` empty tables.
+    pub(crate) fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(Handle)) -> u64 {
+        let mut cursor = Cursor::decode(cursor);
+        let mut seen = 0;
+        let mut tables = 0;
+        while let Some(range) = self.ranges.get(usize::from(cursor.range)) {
+            cursor = match range.visit_table(cursor.position, &mut seen, visit) {
+                Some(position) => Cursor { position, ..cursor },
+                None => match cursor.next_range() {
+                    Some(next) => next,
+                    None => return 0,
+                },
+            };
+            tables += 1;
+            if seen >= count.max(1) || tables >= SCAN_TABLES_MAX + count {
+                let ended = usize::from(cursor.range) >= self.ranges.len();
+                return if ended { 0 } else { cursor.encode() };
+            }
+        }
+        0
+    }
+
+    /// An entry chosen by `random` for which `is_wanted` holds. Bounded work: it may miss when
+    /// nearly all entries are unwanted.
+    pub(crate) fn random(
+        &self,
+        random: u64,
+        mut is_wanted: impl FnMut(Handle) -> bool,
+    ) -> Option<Handle> {
+        if self.entries_count == 0 {
+            return None;
+        }
+        let mut state = random;
+        for _ in 0..RANDOM_PROBES_MAX {
+            state = mix(state);
+            let range = &self.ranges[scaled(state, self.ranges.len())];
+            state = mix(state);
+            if let Some(handle) = range.random(state).filter(|&handle| is_wanted(handle)) {
+                return Some(handle);
+            }
+        }
+        let start = scaled(mix(state), self.ranges.len());
+        let (before, after) = self.ranges.split_at(start);
+        let mut tables = after.iter().chain(before).flat_map(RangeIndex::tables);
+        let walked = tables.by_ref().take(RANDOM_TABLES_MAX);
+        walked
+            .flatten()
+            .map(|&handle| Handle(handle))
+            .find(|&handle| is_wanted(handle))
+    }
+
+    /// Every entry with its range.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, Handle)> + '_ {
+        (0..).zip(&self.ranges).flat_map(|(number, range)| {
+            range
+                .tables()
+                .flatten()
+                .map(move |&handle| (number, Handle(handle)))
+        })
+    }
+
+    /// Panics unless counts and bytes are right and `hash_of` finds every entry where it is.
+    pub(crate) fn check_integrity(&self, hash_of: impl Fn(Handle) -> u64) {
+        let mut bytes = self.ranges.len() * size_of::<RangeIndex>();
+        let mut entries = 0;
+        for range in &self.ranges {
+            range.check_integrity(&hash_of);
+            bytes += range.bytes();
+            entries += range.len();
+        }
+        assert_eq!(entries, self.entries_count, "index entries");
+        assert_eq!(bytes, self.bytes, "index bytes");
+    }
+}
+
+/// A step of the SplitMix64 sequence (Steele, Lea and Flood).
+fn mix(state: u64) -> u64 {
+    let state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    state ^ (state >> 31)
+}
+
+/// `random` scaled to an index below `count`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the product's high half is below count"
+)]
+fn scaled(random: u64, count: usize) -> usize {
+    ((u128::from(random) * count as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::{Index, mix};
+    use crate::limits::{INDEX_MOVES_MAX, TABLE_ENTRIES_MEAN_MAX};
+    use crate::slab::Handle;
+
+    /// The entry `n` has hash mix(n), and range n % ranges_count.
+    fn hash_of(handle: Handle) -> u64 {
+        mix(u64::from(handle.0))
+    }
+
+    fn insert(index: &mut Index, number: u32, ranges_count: u32) {
+        let range = u16::try_from(number % ranges_count).expect("small");
+        index.insert(range, hash_of(Handle(number)), Handle(number), hash_of);
+    }
+
+    fn find(index: &Index, number: u32, ranges_count: u32) -> Option<Handle> {
+        let range = u16::try_from(number % ranges_count).expect("small");
+        index.find(range, hash_of(Handle(number)), |handle| handle.0 == number)
+    }
+
+    #[test]
+    fn agrees_with_a_map_under_churn() {
+        for ranges_count in [1, 7] {
+            let mut index = Index::new(ranges_count);
+            let ranges_count = u32::from(ranges_count);
+            let mut oracle = HashSet::new();
+            let mut state = 1;
+            for step in 0..40_000u32 {
+                state = mix(state);
+                let number = u32::try_from(state % 8_000).expect("small");
+                if oracle.remove(&number) {
+                    let range = u16::try_from(number % ranges_count).expect("small");
+                    index.remove(range, hash_of(Handle(number)), Handle(number), hash_of);
+                    assert_eq!(find(&index, number, ranges_count), None);
+                } else {
+                    oracle.insert(number);
+                    insert(&mut index, number, ranges_count);
+                    assert_eq!(find(&index, number, ranges_count), Some(Handle(number)));
+                }
+                if step % 1000 == 0 {
+                    index.check_integrity(hash_of);
+                }
+            }
+            let held: HashSet<u32> = index.iter().map(|(_, handle)| handle.0).collect();
+            assert_eq!(held, oracle);
+            for number in oracle {
+                assert_eq!(find(&index, number, ranges_count), Some(Handle(number)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_of_growth_moves_one_table() {
+        let mut index = Index::new(1);
+        let moved = std::cell::Cell::new(0);
+        for number in 0..100_000 {
+            moved.set(0);
+            index.insert(0, hash_of(Handle(number)), Handle(number), |handle| {
+                moved.set(moved.get() + 1);
+                hash_of(handle)
+            });
+            assert!(
+                moved.get() <= INDEX_MOVES_MAX,
+                "{} entries moved",
+                moved.get()
+            );
+        }
+        assert!(index.ranges[0].tables().count() >= 100_000 / TABLE_ENTRIES_MEAN_MAX);
+    }
+
+    #[test]
+    fn scan_visits_every_entry_that_stays_while_the_index_grows_and_shrinks() {
+        for ranges_count in [1u32, 5] {
+            let mut index = Index::new(u16::try_from(ranges_count).expect("small"));
+            for number in 0..5_000 {
+                insert(&mut index, number, ranges_count);
+            }
+            let mut seen: HashMap<u32, u32> = HashMap::new();
+            let (mut cursor, mut next) = (0, 5_000);
+            loop {
+                cursor = index.scan(cursor, 10, &mut |handle| {
+                    *seen.entry(handle.0).or_default() += 1;
+                });
+                if cursor == 0 {
+                    break;
+                }
+                for _ in 0..1_000 {
+                    insert(&mut index, next, ranges_count);
+                    next += 1;
+                }
+                for number in next - 500..next {
+                    let range = u16::try_from(number % ranges_count).expect("small");
+                    index.remove(range, hash_of(Handle(number)), Handle(number), hash_of);
+                }
+            }
+            assert!((0..5_000).all(|number| seen.contains_key(&number)));
+        }
+    }
+
+    #[test]
+    fn scan_of_an_idle_index_visits_each_entry_once() {
+        let mut index = Index::new(3);
+        for number in 0..10_000 {
+            insert(&mut index, number, 3);
+        }
+        let (mut cursor, mut seen, mut calls) = (0, Vec::new(), 0);
+        loop {
+            let before = seen.len();
+            cursor = index.scan(cursor, 100, &mut |handle| seen.push(handle.0));
+            calls += 1;
+            assert!(cursor < 1 << 48);
+            assert!(seen.len() - before <= 100 + 2 * TABLE_ENTRIES_MEAN_MAX + 200);
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert!(calls > 10);
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(0..10_000));
+    }
+
+    #[test]
+    fn cursors_from_outside_are_harmless() {
+        let mut index = Index::new(3);
+        for number in 0..100 {
+            insert(&mut index, number, 3);
+        }
+        for cursor in [u64::MAX, 1, 3 << 32, (2 << 32) | 0xFFFF_FFFF, 77 << 48] {
+            index.scan(cursor, 10, &mut |_| {});
+        }
+        assert_eq!(index.scan(3 << 32, 10, &mut |_| {}), 0);
+    }
+
+    #[test]
+    fn random_reaches_every_entry_of_a_small_index() {
+        let mut index = Index::new(50);
+        for number in 0..10 {
+            insert(&mut index, number, 50);
+        }
+        let mut seen = HashSet::new();
+        for random in 0..2_000 {
+            seen.insert(index.random(random, |_| true).expect("not empty").0);
+        }
+        assert_eq!(seen.len(), 10);
+        assert_eq!(index.random(1, |_| false), None);
+    }
+
+    #[test]
+    fn memory_comes_back_when_entries_leave() {
+        let mut index = Index::new(4);
+        let empty = index.bytes();
+        for number in 0..20_000 {
+            insert(&mut index, number, 4);
+        }
+        let full = index.bytes();
+        for number in 0..20_000u32 {
+            let range = u16::try_from(number % 4).expect("small");
+            index.remove(range, hash_of(Handle(number)), Handle(number), hash_of);
+        }
+        index.check_integrity(hash_of);
+        assert!(
+            index.bytes() < full / 8,
+            "{} of {full} are left",
+            index.bytes()
+        );
+        index.clear();
+        index.check_integrity(hash_of);
+        assert_eq!(index.bytes(), empty);
+    }
+}

@@ -1,0 +1,9 @@
+//! Items: how their bytes are laid out, and how they are read.
+
+mod header;
+mod layout;
+mod view;
+
+pub(crate) use header::{Kind, Meta};
+pub(crate) use layout::{Extensions, Layout, SEGMENT_HEADER_BYTES, TtlForm, key_of};
+pub use view::{Item, ItemValue, Parts};

@@ -1,0 +1,177 @@
+//! Items as readers see them: borrowed from the cache, copied nowhere.
+
+use std::ops::Range;
+
+use crate::item::header::Meta;
+use crate::item::layout::{Extensions, Layout, SEGMENT_HEADER_BYTES};
+use crate::slab::{Handle, Slab};
+use crate::time::Time;
+
+/// A live item.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    slab: &'a Slab,
+    handle: Handle,
+    meta: Meta,
+    wheel_ms: u64,
+}
+
+impl<'a> Item<'a> {
+    #[inline]
+    pub(crate) fn new(slab: &'a Slab, handle: Handle, wheel_ms: u64) -> Self {
+        Self {
+            slab,
+            handle,
+            meta: slab.meta(handle),
+            wheel_ms,
+        }
+    }
+
+    #[inline]
+    fn layout(&self) -> Layout {
+        Layout::of(self.slab, self.handle, self.meta)
+    }
+
+    /// Its key.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        let layout = self.layout();
+        self.slab.bytes(self.handle, layout.key_at, layout.key_len)
+    }
+
+    /// Its value.
+    #[inline]
+    pub fn value(&self) -> ItemValue<'a> {
+        ItemValue::new(self.slab, self.handle, self.meta)
+    }
+
+    /// When it expires, if ever.
+    #[inline]
+    pub fn deadline(&self) -> Option<Time> {
+        self.meta.has(Meta::TTL).then(|| {
+            Time(Extensions::deadline_ms(
+                self.slab,
+                self.handle,
+                self.meta,
+                self.wheel_ms,
+            ))
+        })
+    }
+}
+
+/// A value: one slice, or the parts of a long one.
+#[derive(Clone, Copy)]
+pub struct ItemValue<'a> {
+    slab: &'a Slab,
+    inline: Option<&'a [u8]>,
+    first: Handle,
+    len: usize,
+}
+
+impl<'a> ItemValue<'a> {
+    #[inline]
+    pub(crate) fn new(slab: &'a Slab, handle: Handle, meta: Meta) -> Self {
+        if meta.has(Meta::CHAIN) {
+            let (first, len) = Extensions::chain(slab, handle, meta);
+            return Self {
+                slab,
+                inline: None,
+                first,
+                len,
+            };
+        }
+        let layout = Layout::of(slab, handle, meta);
+        let bytes = slab.bytes(handle, layout.value_at(), layout.inline_len);
+        Self {
+            slab,
+            inline: Some(bytes),
+            first: Handle::NONE,
+            len: bytes.len(),
+        }
+    }
+
+    /// Bytes in the value.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it is the empty value.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The whole value, if it lies in one piece: always below a few KiB.
+    #[inline]
+    pub fn as_slice(&self) -> Option<&'a [u8]> {
+        self.inline
+    }
+
+    /// The value piece by piece, in order; no piece is empty.
+    #[inline]
+    pub fn parts(&self) -> Parts<'a> {
+        let inline = self.inline.filter(|bytes| !bytes.is_empty());
+        Parts {
+            slab: self.slab,
+            inline,
+            next: self.first,
+        }
+    }
+
+    /// Appends the bytes in `range`, cut to the value's length, to `target`.
+    ///
+    /// O(parts before the range + bytes copied).
+    pub fn copy_to(&self, range: Range<usize>, target: &mut Vec<u8>) {
+        let end = range.end.min(self.len);
+        let mut at = 0;
+        for part in self.parts() {
+            if at >= end {
+                break;
+            }
+            let from = range.start.saturating_sub(at).min(part.len());
+            let to = (end - at).min(part.len());
+            if from < to {
+                target.extend_from_slice(&part[from..to]);
+            }
+            at += part.len();
+        }
+    }
+}
+
+/// The pieces of a value.
+#[derive(Clone)]
+pub struct Parts<'a> {
+    slab: &'a Slab,
+    inline: Option<&'a [u8]>,
+    next: Handle,
+}
+
+impl<'a> Parts<'a> {
+    /// The pieces of the chain that starts at this segment.
+    pub(crate) fn of_chain(slab: &'a Slab, first: Handle) -> Self {
+        Self {
+            slab,
+            inline: None,
+            next: first,
+        }
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(bytes) = self.inline.take() {
+            return Some(bytes);
+        }
+        let segment = self.next.some()?;
+        self.next = self.slab.next(segment);
+        let payload_bytes = self.slab.meta(segment).payload_bytes();
+        Some(
+            self.slab
+                .bytes(segment, SEGMENT_HEADER_BYTES, payload_bytes),
+        )
+    }
+}

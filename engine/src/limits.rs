@@ -1,0 +1,41 @@
+//! Named bounds of the engine: sizes of what it stores and work per call.
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 16 * 1024 - 1;
+
+/// Longest value that `Config::value_bytes_max` may allow, in bytes.
+pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Largest item (header, extensions, key and value) that lives in one chunk. Above it the value
+/// becomes a chain of segments: 16 chunks of this size fill a page, so that rounding up to a
+/// slab class costs at most about 6 % below it, and a chain costs less than that above it.
+pub const INLINE_ITEM_BYTES_MAX: usize = 4096;
+
+/// Bytes in a page, the unit in which memory moves between slab classes and the system.
+pub const PAGE_BYTES: usize = 64 * 1024;
+
+/// Most expired items (or wheel entries moved to a finer level) one call of `Cache::advance`
+/// handles, whatever its caller allows.
+pub const ADVANCE_WORK_MAX: usize = 1024;
+
+/// Leased items that an eviction passes over in one class before it takes a page from another.
+pub const EVICTION_SKIPS_MAX: usize = 16;
+
+/// Mean number of entries per index table at which the range gets one more table.
+pub const TABLE_ENTRIES_MEAN_MAX: usize = 384;
+
+/// Most entries one step of index growth moves; keyed hashes keep tables below it.
+pub const INDEX_MOVES_MAX: usize = 1792;
+
+/// Random probes that `Cache::random` makes before it walks.
+pub const RANDOM_PROBES_MAX: usize = 64;
+
+/// Index tables that `Cache::random` walks from a random place when its probes missed.
+pub const RANDOM_TABLES_MAX: usize = 65_536;
+
+/// Tables without an entry that one `Cache::scan` call passes over.
+pub const SCAN_TABLES_MAX: usize = 1024;
+
+const _: () = assert!(KEY_BYTES_MAX < 1 << 14);
+const _: () = assert!(VALUE_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(INLINE_ITEM_BYTES_MAX < 1 << 14);

@@ -1,0 +1,143 @@
+//! Exact LRU: a doubly linked list through the headers of its items, one per slab class.
+//!
+//! The head is the most recently used. The list knows nothing of classes, nor of who is evicted.
+//!
+//! # Invariants
+//! 1. `previous` of the head and `next` of the tail are none; all other links are mutual.
+//! 2. `count` items are reachable from either end.
+
+use crate::slab::{Handle, Slab};
+
+/// One list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LruList {
+    head: Handle,
+    tail: Handle,
+    count: usize,
+}
+
+impl LruList {
+    pub(crate) const EMPTY: Self = Self {
+        head: Handle::NONE,
+        tail: Handle::NONE,
+        count: 0,
+    };
+
+    /// The least recently used item.
+    #[inline]
+    pub(crate) fn tail(&self) -> Option<Handle> {
+        self.tail.some()
+    }
+
+    /// Number of items.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds an item as the most recently used.
+    #[inline]
+    pub(crate) fn push_front(&mut self, slab: &mut Slab, handle: Handle) {
+        slab.set_previous(handle, Handle::NONE);
+        slab.set_next(handle, self.head);
+        match self.head.some() {
+            Some(head) => slab.set_previous(head, handle),
+            None => self.tail = handle,
+        }
+        self.head = handle;
+        self.count += 1;
+    }
+
+    /// Takes an item out.
+    #[inline]
+    pub(crate) fn remove(&mut self, slab: &mut Slab, handle: Handle) {
+        self.unlink(slab, handle);
+        self.count -= 1;
+    }
+
+    /// Makes an item the most recently used.
+    #[inline]
+    pub(crate) fn move_to_front(&mut self, slab: &mut Slab, handle: Handle) {
+        if self.head == handle {
+            return;
+        }
+        self.unlink(slab, handle);
+        self.count -= 1;
+        self.push_front(slab, handle);
+    }
+
+    #[inline]
+    fn unlink(&mut self, slab: &mut Slab, handle: Handle) {
+        let (previous, next) = (slab.previous(handle), slab.next(handle));
+        match previous.some() {
+            Some(previous) => slab.set_next(previous, next),
+            None => self.head = next,
+        }
+        match next.some() {
+            Some(next) => slab.set_previous(next, previous),
+            None => self.tail = previous,
+        }
+    }
+
+    /// The items, most recently used first.
+    pub(crate) fn iter<'a>(&self, slab: &'a Slab) -> impl Iterator<Item = Handle> + 'a {
+        std::iter::successors(self.head.some(), |&handle| slab.next(handle).some())
+    }
+
+    /// Panics unless the list is whole.
+    pub(crate) fn check_integrity(&self, slab: &Slab) {
+        let (mut before, mut count) = (Handle::NONE, 0);
+        for handle in self.iter(slab) {
+            assert_eq!(slab.previous(handle), before, "LRU links aren't mutual");
+            before = handle;
+            count += 1;
+            assert!(count <= self.count, "LRU list is longer than its count");
+        }
+        assert_eq!(before, self.tail, "LRU tail");
+        assert_eq!(count, self.count, "LRU count");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LruList;
+    use crate::item::Meta;
+    use crate::slab::{ClassId, Handle, Slab};
+
+    fn filled(count: usize) -> (Slab, LruList, Vec<Handle>) {
+        let mut slab = Slab::new(4).expect("address space");
+        let mut list = LruList::EMPTY;
+        let class = ClassId::fitting(24).expect("small");
+        let mut handles = Vec::new();
+        for _ in 0..count {
+            let handle = slab.allocate(class).expect("room");
+            slab.set_meta(handle, Meta::item(0, 0, 0));
+            list.push_front(&mut slab, handle);
+            list.check_integrity(&slab);
+            handles.push(handle);
+        }
+        (slab, list, handles)
+    }
+
+    #[test]
+    fn tail_is_the_one_touched_longest_ago() {
+        let (mut slab, mut list, handles) = filled(5);
+        assert_eq!(list.tail(), Some(handles[0]));
+        for touched in [0, 4, 1, 1, 3] {
+            list.move_to_front(&mut slab, handles[touched]);
+            list.check_integrity(&slab);
+        }
+        let order: Vec<_> = list.iter(&slab).collect();
+        assert_eq!(order, [3, 1, 4, 0, 2].map(|index| handles[index]));
+    }
+
+    #[test]
+    fn items_leave_from_both_ends_and_the_middle() {
+        let (mut slab, mut list, handles) = filled(4);
+        for gone in [1, 0, 3, 2] {
+            list.remove(&mut slab, handles[gone]);
+            list.check_integrity(&slab);
+        }
+        assert_eq!(list.tail(), None);
+        assert_eq!(list.count(), 0);
+    }
+}

@@ -1,0 +1,231 @@
+//! The arena's bytes: the only file of the engine with raw pointers.
+//!
+//! Everything above it speaks of byte offsets; every access here is checked against the size, so
+//! the functions are safe to call with any argument (a wrong offset panics).
+//!
+//! # Invariants
+//! 1. `base .. base + bytes` is one live allocation (an anonymous private mapping; the heap under
+//!    Miri), owned by this value alone from `new` to `drop`.
+//! 2. All of it is initialised at all times: fresh and discarded pages read as zero.
+//! 3. References given out borrow `self`, so the borrow checker keeps writes and reads apart.
+//! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
+//!    while which the engine neither writes to nor discards these bytes.
+
+use std::ptr::NonNull;
+
+/// An address and a length inside the arena, as a lease or a chain gives them to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pointer: NonNull<u8>,
+    bytes_count: usize,
+}
+
+impl Span {
+    /// Where the bytes start. They may be read, from any thread, until the lease is released or
+    /// the cache dropped; never written.
+    #[inline]
+    pub const fn as_ptr(self) -> *const u8 {
+        self.pointer.as_ptr()
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a span of a lease is never empty"
+    )]
+    pub const fn len(self) -> usize {
+        self.bytes_count
+    }
+}
+
+// SAFETY: a span is a plain address (invariant 4); reading through it is the holder's unsafe act.
+unsafe impl Send for Span {}
+
+/// A fixed range of memory, resident only where it was written.
+pub(super) struct Region {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the region owns its memory (invariant 1) and has no thread-bound state.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// Size in bytes.
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, bytes_count: usize) {
+        let end = offset.checked_add(bytes_count);
+        assert!(
+            end.is_some_and(|end| end <= self.bytes),
+            "outside the arena"
+        );
+    }
+
+    #[inline]
+    fn at(&self, offset: usize, bytes_count: usize) -> NonNull<u8> {
+        self.check(offset, bytes_count);
+        // SAFETY: invariant 1, and `offset` is at most `bytes` as just checked.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// Bytes to read.
+    #[inline]
+    pub(super) fn bytes(&self, offset: usize, bytes_count: usize) -> &[u8] {
+        let pointer = self.at(offset, bytes_count);
+        // SAFETY: in bounds as checked by `at`; initialised (2), not written while borrowed (3).
+        unsafe { std::slice::from_raw_parts(pointer.as_ptr(), bytes_count) }
+    }
+
+    /// Bytes to write.
+    #[inline]
+    pub(super) fn bytes_mut(&mut self, offset: usize, bytes_count: usize) -> &mut [u8] {
+        let pointer = self.at(offset, bytes_count);
+        // SAFETY: in bounds as checked by `at`; initialised (2), borrowed exclusively (3).
+        unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), bytes_count) }
+    }
+
+    /// A word in the machine's byte order.
+    #[inline]
+    pub(super) fn read_u32(&self, offset: usize) -> u32 {
+        let pointer = self.at(offset, size_of::<u32>()).cast::<u32>();
+        // SAFETY: in bounds as checked by `at`, initialised (2); no alignment is needed.
+        unsafe { pointer.read_unaligned() }
+    }
+
+    /// Writes a word in the machine's byte order.
+    #[inline]
+    pub(super) fn write_u32(&mut self, offset: usize, word: u32) {
+        let pointer = self.at(offset, size_of::<u32>()).cast::<u32>();
+        // SAFETY: in bounds as checked by `at`, exclusive (3); no alignment is needed.
+        unsafe { pointer.write_unaligned(word) }
+    }
+
+    /// Copies bytes that may overlap.
+    #[inline]
+    pub(super) fn copy_within(&mut self, from: usize, to: usize, bytes_count: usize) {
+        let source = self.at(from, bytes_count).as_ptr();
+        let target = self.at(to, bytes_count).as_ptr();
+        // SAFETY: both ends in bounds as checked by `at`, initialised (2), exclusive (3).
+        unsafe { std::ptr::copy(source, target, bytes_count) }
+    }
+
+    /// An address that outlives the borrow (invariant 4).
+    pub(super) fn span(&self, offset: usize, bytes_count: usize) -> Span {
+        Span {
+            pointer: self.at(offset, bytes_count),
+            bytes_count,
+        }
+    }
+}
+
+#[cfg(not(miri))]
+mod mapped {
+    use std::ptr::NonNull;
+
+    use rustix::io::Errno;
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+    use super::Region;
+
+    impl Region {
+        /// Maps `bytes` of address space; memory follows page by page as it is written.
+        pub(in super::super) fn new(bytes: usize) -> Result<Self, Errno> {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
+            let base = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, flags) }?;
+            let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+            // Huge pages would make memory resident that no chunk uses. A kernel without them
+            // refuses the advice, which is as good.
+            // SAFETY: the range is the mapping just made; the advice doesn't change its content.
+            let _ = unsafe { madvise(base.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
+            Ok(Self { base, bytes })
+        }
+
+        /// Gives memory back to the system; it reads as zero afterwards.
+        pub(in super::super) fn discard(&mut self, offset: usize, bytes_count: usize) {
+            let pointer = self.at(offset, bytes_count).as_ptr().cast();
+            // SAFETY: in bounds as checked by `at`, exclusive (3); private anonymous memory reads
+            // as zero after this, which keeps invariant 2.
+            let advised = unsafe { madvise(pointer, bytes_count, Advice::LinuxDontNeed) };
+            advised.expect("an aligned range of an own mapping can be discarded");
+        }
+    }
+
+    impl Drop for Region {
+        fn drop(&mut self) {
+            // SAFETY: the mapping is ours (1), and nothing borrows it any more.
+            let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
+            debug_assert!(unmapped.is_ok());
+        }
+    }
+}
+
+#[cfg(miri)]
+mod heap {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::ptr::NonNull;
+
+    use rustix::io::Errno;
+
+    use super::Region;
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, 4096).expect("an arena's size is below isize::MAX")
+    }
+
+    impl Region {
+        pub(in super::super) fn new(bytes: usize) -> Result<Self, Errno> {
+            assert!(bytes > 0);
+            // SAFETY: the layout isn't empty.
+            let base = unsafe { alloc_zeroed(layout(bytes)) };
+            let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
+            Ok(Self { base, bytes })
+        }
+
+        pub(in super::super) fn discard(&mut self, offset: usize, bytes_count: usize) {
+            self.bytes_mut(offset, bytes_count).fill(0);
+        }
+    }
+
+    impl Drop for Region {
+        fn drop(&mut self) {
+            // SAFETY: allocated in `new` with the same layout (1), and borrowed by nobody.
+            unsafe { dealloc(self.base.as_ptr(), layout(self.bytes)) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Region;
+
+    #[test]
+    fn discarded_bytes_read_as_zero() {
+        let mut region = Region::new(1 << 16).expect("address space");
+        region.bytes_mut(4096, 3).copy_from_slice(b"abc");
+        assert_eq!(region.bytes(4096, 3), b"abc");
+        region.discard(4096, 4096);
+        assert_eq!(region.bytes(4096, 3), &[0, 0, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the arena")]
+    fn access_past_the_end_panics() {
+        let region = Region::new(1 << 16).expect("address space");
+        region.read_u32((1 << 16) - 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the arena")]
+    fn offsets_that_overflow_panic() {
+        let region = Region::new(1 << 16).expect("address space");
+        region.bytes(usize::MAX, 2);
+    }
+}

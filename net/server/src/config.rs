@@ -1,0 +1,47 @@
+//! What a server is told at start.
+
+use std::net::IpAddr;
+
+/// How a core reaches another core's shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// Takes the shard's token and executes in place; by message where the token is taken.
+    Borrow,
+    /// Always by message to the home core (except for commands on several shards at once).
+    Message,
+}
+
+impl Dispatch {
+    /// As the flag and CONFIG GET spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Borrow => "borrow",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// A server's configuration. Nothing is read from the environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of all listeners.
+    pub bind: IpAddr,
+    /// RESP port; 0 lets the kernel choose.
+    pub port: u16,
+    /// HTTP port; `None` turns HTTP off, 0 lets the kernel choose.
+    pub http_port: Option<u16>,
+    /// Host names, beside the loopback ones and `bind`, that HTTP requests may name.
+    pub http_hosts: Vec<String>,
+    /// Number of shards, each with a thread of its own; 1 to 1,024.
+    pub shards: u16,
+    /// CPUs that the threads are pinned to, in turn; not empty.
+    pub cpus: Vec<usize>,
+    /// Limit of keys, values, index and connection buffers over all shards, in bytes.
+    pub memory_bytes_max: u64,
+    /// Longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Most clients at once, HTTP included.
+    pub clients_max: usize,
+    /// How a core reaches another core's shard.
+    pub dispatch: Dispatch,
+}

@@ -1,0 +1,302 @@
+//! One connection: its socket, what came and is not parsed, what is to be sent, and its session.
+//!
+//! The core calls [`receive`](Connection::receive) with fresh bytes and [`serve`](Connection::serve)
+//! when something else may let it go on; both say what to do next. `is_over` ends it: then the core
+//! shuts the socket down, waits for the last completions, and calls [`close`](Connection::close).
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+use crate::core::Service;
+use crate::dispatch::Dispatcher;
+use crate::output::Output;
+use crate::pool::Pool;
+use crate::ring::ConnectionId;
+use crate::session::{Served, Session, Stop};
+
+/// Unparsed input at which receiving stops.
+const INPUT_BYTES_MAX: usize = 64 * 1_024;
+/// Unsent replies at which parsing stops; it goes on below half of it.
+pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1_024;
+/// What a client gets that is one too many.
+const REFUSAL_RESP: &[u8] = b"-ERR max number of clients reached\r\n";
+const REFUSAL_HTTP: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// What a connection needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Input, a reply from a peer, or room for replies; the core will notice.
+    Idle,
+    /// Another turn.
+    Again,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No more commands; ends when all replies are sent.
+    Finishing,
+    /// Ends at once.
+    Aborted,
+}
+
+/// See the module's head.
+pub(crate) struct Connection {
+    id: ConnectionId,
+    fd: OwnedFd,
+    session: Session,
+    input: Vec<u8>,
+    /// Its replies.
+    pub(crate) output: Output,
+    /// The length of what is being sent, and how much of it is sent.
+    sending: Option<(usize, usize)>,
+    phase: Phase,
+    is_shut_down: bool,
+    accounted_bytes: usize,
+    /// A receive is in flight.
+    pub(crate) receiving: bool,
+    /// Its cancellation is on its way.
+    pub(crate) cancelling: bool,
+    /// The peer sends no more.
+    pub(crate) peer_ended: bool,
+    /// The core has it in its list of those with work left.
+    pub(crate) is_queued: bool,
+    /// The core has it in its list of those with replies to send.
+    pub(crate) is_sendable: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: ConnectionId,
+        fd: OwnedFd,
+        service: Service,
+        dispatcher: &Dispatcher<'_>,
+    ) -> Self {
+        Self {
+            id,
+            session: Session::new(service, &fd, dispatcher),
+            fd,
+            input: Vec::new(),
+            output: Output::default(),
+            sending: None,
+            phase: Phase::Open,
+            is_shut_down: false,
+            accounted_bytes: 0,
+            receiving: false,
+            cancelling: false,
+            peer_ended: false,
+            is_queued: false,
+            is_sendable: false,
+        }
+    }
+
+    /// Tells a client that there are too many, without waiting for it to listen.
+    pub(crate) fn refuse(fd: &OwnedFd, service: Service) {
+        let text = match service {
+            Service::Resp => REFUSAL_RESP,
+            Service::Http => REFUSAL_HTTP,
+        };
+        // If the client is gone, nobody misses it.
+        let _ = send(fd, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    // --- input ---
+
+    /// Handles fresh bytes: parses them where they lie if nothing waits before them.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        received: &[u8],
+        dispatcher: &mut Dispatcher<'_>,
+        pool: &mut Pool,
+    ) -> Progress {
+        if !self.input.is_empty() || self.is_full() || self.phase != Phase::Open {
+            self.keep(received, pool);
+            return self.serve(dispatcher, pool);
+        }
+        let served = self.run_session(received, dispatcher, pool);
+        self.keep(&received[served.consumed..], pool);
+        self.account(dispatcher);
+        self.follow(served.stop)
+    }
+
+    /// Goes on with what is there.
+    pub(crate) fn serve(&mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) -> Progress {
+        if self.phase != Phase::Open {
+            self.drop_input(pool);
+            return Progress::Idle;
+        }
+        if self.is_full() {
+            return Progress::Idle;
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let served = self.run_session(&input, dispatcher, pool);
+        input.drain(..served.consumed);
+        if input.is_empty() {
+            pool.give(input);
+        } else {
+            self.input = input;
+        }
+        self.account(dispatcher);
+        self.follow(served.stop)
+    }
+
+    fn run_session(
+        &mut self,
+        input: &[u8],
+        dispatcher: &mut Dispatcher<'_>,
+        pool: &mut Pool,
+    ) -> Served {
+        self.output.lend(pool);
+        let served = self
+            .session
+            .serve(self.id, input, &mut self.output, dispatcher);
+        self.output.give_back_unused(pool);
+        served
+    }
+
+    fn follow(&mut self, stop: Stop) -> Progress {
+        match stop {
+            Stop::Again => return Progress::Again,
+            Stop::Wait => {}
+            Stop::Close => self.phase = Phase::Finishing,
+            Stop::NeedInput if self.peer_ended => self.phase = Phase::Finishing,
+            Stop::NeedInput => {}
+        }
+        Progress::Idle
+    }
+
+    fn keep(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if bytes.is_empty() || self.phase != Phase::Open {
+            return;
+        }
+        if self.input.capacity() == 0 {
+            self.input = pool.take();
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    fn drop_input(&mut self, pool: &mut Pool) {
+        pool.give(std::mem::take(&mut self.input));
+    }
+
+    /// Whether a receive should be in flight.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.phase == Phase::Open && !self.peer_ended && self.input.len() < INPUT_BYTES_MAX
+    }
+
+    // --- output ---
+
+    fn unsent_bytes(&self) -> usize {
+        let sending = self.sending.map_or(0, |(length, sent)| length - sent);
+        self.output.bytes() + sending
+    }
+
+    fn is_full(&self) -> bool {
+        self.unsent_bytes() >= OUTPUT_BYTES_MAX
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    pub(crate) fn start_sending(&mut self, length: usize) {
+        debug_assert!(self.sending.is_none());
+        self.sending = Some((length, 0));
+    }
+
+    /// Notes that `count` bytes more are sent; returns where to go on if that is not all.
+    pub(crate) fn sent_part(&mut self, count: usize, length: usize) -> Option<usize> {
+        let (_, sent) = self.sending?;
+        let sent = sent + count;
+        if sent < length {
+            self.sending = Some((length, sent));
+            return Some(sent);
+        }
+        self.sending = None;
+        None
+    }
+
+    /// Notes that nothing is in flight any more, sent or not.
+    pub(crate) fn sent_all(&mut self) {
+        self.sending = None;
+    }
+
+    /// There is room for replies again.
+    pub(crate) fn resume_after_send(&mut self) -> Progress {
+        let has_room = self.unsent_bytes() < OUTPUT_BYTES_MAX / 2;
+        self.resume(has_room)
+    }
+
+    /// A peer's reply has come.
+    pub(crate) fn resume_after_reply(&mut self) -> Progress {
+        let has_room = !self.is_full();
+        self.resume(has_room)
+    }
+
+    fn resume(&mut self, has_room: bool) -> Progress {
+        let has_work = !self.input.is_empty() || self.session.has_pending() || self.peer_ended;
+        let goes_on = has_work && has_room && self.phase == Phase::Open;
+        if goes_on {
+            Progress::Again
+        } else {
+            Progress::Idle
+        }
+    }
+
+    // --- the end ---
+
+    /// Takes no more commands; ends when the replies to what came are sent.
+    pub(crate) fn finish(&mut self) {
+        self.peer_ended = true;
+        if self.phase == Phase::Open && self.input.is_empty() && !self.session.has_pending() {
+            self.phase = Phase::Finishing;
+        }
+    }
+
+    /// Ends it without sending what is left.
+    pub(crate) fn abort(&mut self) {
+        self.phase = Phase::Aborted;
+    }
+
+    /// Whether it must be shut down and forgotten.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Finishing => self.output.is_empty() && self.sending.is_none(),
+            Phase::Aborted => true,
+        }
+    }
+
+    /// Makes the operations in flight complete.
+    pub(crate) fn shut_down(&mut self) {
+        if !self.is_shut_down {
+            self.is_shut_down = true;
+            // The peer may have reset it already.
+            let _ = shutdown(&self.fd, Shutdown::Both);
+        }
+    }
+
+    /// Gives everything back. Closes the socket.
+    pub(crate) fn close(mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) {
+        self.session.close(dispatcher);
+        dispatcher.account(self.accounted_bytes, 0);
+        self.drop_input(pool);
+    }
+
+    /// Tells the dispatcher how much memory it holds.
+    fn account(&mut self, dispatcher: &mut Dispatcher<'_>) {
+        let held =
+            self.input.capacity() + self.output.capacity_bytes() + self.session.buffered_bytes();
+        if held != self.accounted_bytes {
+            dispatcher.account(self.accounted_bytes, held);
+            self.accounted_bytes = held;
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! One core: the loop that drives its ring, its connections and its shard.
+//!
+//! A turn: completions, messages from peers, connections with work left, the janitor, batches
+//! for peers, sends; then one `io_uring_enter` submits it all and sleeps if nothing is left to do.
+//! The loop is a task on the core's glommio executor that never waits for anything but its ring,
+//! so glommio's reactor stays out of the data path; it has no other task today.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::clock;
+use crate::connection::{Connection, Progress};
+use crate::connections::Connections;
+use crate::dispatch::Dispatcher;
+use crate::message::{Batch, Message};
+use crate::node::{Link, Node};
+use crate::pool::Pool;
+use crate::ring::{Completion, ConnectionId, Operation, Ring};
+
+/// Longest sleep, and so the janitor's pace and the delay of a shutdown.
+const TICK_MS: u64 = 100;
+/// Batches of peers executed per turn.
+const BATCHES_PER_TURN: usize = 16;
+/// Connections with work left that are served per turn.
+const READY_PER_TURN: usize = 256;
+/// Expired items reclaimed per turn; some tens of microseconds.
+const EXPIRED_PER_TURN: usize = 256;
+/// Ticks that a shutdown waits for clients to take their replies.
+const DRAIN_TICKS: u32 = 50;
+
+/// What a listener's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Resp,
+    Http,
+}
+
+/// A listening socket of this core.
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    service: Service,
+    armed: bool,
+}
+
+impl Listener {
+    pub(crate) fn new(fd: OwnedFd, service: Service) -> Self {
+        Self {
+            fd,
+            service,
+            armed: false,
+        }
+    }
+}
+
+/// See the module's head.
+pub(crate) struct Core<'n> {
+    node: &'n Node,
+    link: &'n Link,
+    ring: Ring,
+    listeners: Vec<Listener>,
+    connections: Connections,
+    dispatcher: Dispatcher<'n>,
+    pool: Pool,
+    completions: Vec<Completion>,
+    /// Connections with work left that needs no new input.
+    ready: VecDeque<ConnectionId>,
+    /// Connections with replies to send.
+    sendable: Vec<ConnectionId>,
+    /// Connections whose receive ended for want of buffers.
+    starved: Vec<ConnectionId>,
+    /// Peers to ring at.
+    doorbells: Vec<u32>,
+    /// Batches of peers that wait for our own token.
+    backlog: VecDeque<Batch>,
+    expired_left: bool,
+    draining_ticks: Option<u32>,
+}
+
+impl<'n> Core<'n> {
+    pub(crate) fn new(node: &'n Node, index: usize, ring: Ring, listeners: Vec<Listener>) -> Self {
+        Self {
+            node,
+            link: &node.links[index],
+            ring,
+            listeners,
+            connections: Connections::default(),
+            dispatcher: Dispatcher::new(node, index),
+            pool: Pool::default(),
+            completions: Vec::with_capacity(1_024),
+            ready: VecDeque::new(),
+            sendable: Vec::new(),
+            starved: Vec::new(),
+            doorbells: Vec::new(),
+            backlog: VecDeque::new(),
+            expired_left: false,
+            draining_ticks: None,
+        }
+    }
+
+    /// Serves until the node stops and the clients have their replies.
+    ///
+    /// # Errors
+    /// An `io_uring_enter` that fails for good.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        self.link.open(self.ring.doorbell_fd());
+        self.arm_listeners();
+        self.ring.tick(clock::boot_ms() + TICK_MS);
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !self.is_drained() {
+            outcome = self.enter();
+            self.turn();
+        }
+        self.link.close();
+        for id in self.connections.ids() {
+            self.forget(id);
+        }
+        self.ring.close();
+        outcome
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        let busy = !self.ready.is_empty()
+            || !self.backlog.is_empty()
+            || self.expired_left
+            || self.dispatcher.has_work();
+        if busy || !self.link.fall_asleep() {
+            return self.ring.poll();
+        }
+        let outcome = self.ring.wait();
+        self.link.wake_up();
+        outcome
+    }
+
+    fn turn(&mut self) {
+        self.link.counters.turns.add(1);
+        self.dispatcher.start_turn();
+        self.handle_completions();
+        self.handle_messages();
+        self.serve_ready();
+        self.rearm_starved();
+        self.sweep();
+        self.dispatcher.flush(&mut self.doorbells);
+        self.ring_doorbells();
+        self.send_all();
+    }
+
+    fn handle_completions(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            let id = completion.user_data.id();
+            match completion.user_data.operation() {
+                Operation::Receive => self.handle_received(id, completion),
+                Operation::Send => self.handle_sent(id, completion.result),
+                Operation::Accept => self.handle_accepted(id.index(), completion),
+                Operation::Tick => self.handle_tick(),
+                Operation::DoorbellRung if completion.result < 0 => self.ring_again(id.index()),
+                // A doorbell's message lies in the inbox; a cancelled receive reports itself.
+                Operation::Doorbell | Operation::DoorbellRung | Operation::Cancel => {}
+            }
+        }
+        self.completions = completions;
+    }
+
+    // --- receiving ---
+
+    fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
+        let bytes_count = usize::try_from(completion.result).unwrap_or(0);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.receiving = completion.more;
+            if let Some(buffer) = completion.buffer {
+                self.link.counters.received_bytes.add(bytes_count as u64);
+                let received = self.ring.received(buffer, bytes_count);
+                let progress = connection.receive(received, &mut self.dispatcher, &mut self.pool);
+                self.ring.recycle(buffer);
+                self.follow(id, progress);
+            } else {
+                self.handle_receive_end(id, completion.result);
+            }
+        } else if let Some(buffer) = completion.buffer {
+            self.ring.recycle(buffer);
+        }
+    }
+
+    /// A receive that brought no bytes: the peer's end, our cancel, no buffer, or an error.
+    fn handle_receive_end(&mut self, id: ConnectionId, result: i32) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match -result {
+            libc::ENOBUFS => {
+                self.link.counters.buffers_exhausted.add(1);
+                self.starved.push(id);
+            }
+            libc::ECANCELED => self.settle(id),
+            0 => {
+                connection.peer_ended = true;
+                let progress = connection.serve(&mut self.dispatcher, &mut self.pool);
+                self.follow(id, progress);
+            }
+            _ => {
+                connection.abort();
+                self.settle(id);
+            }
+        }
+    }
+
+    /// Does what a served connection needs next.
+    fn follow(&mut self, id: ConnectionId, progress: Progress) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if progress == Progress::Again && !connection.is_queued {
+            connection.is_queued = true;
+            self.ready.push_back(id);
+        }
+        if connection.output.is_ready() && !connection.is_sending() && !connection.is_sendable {
+            connection.is_sendable = true;
+            self.sendable.push(id);
+        }
+        self.settle(id);
+    }
+
+    /// Brings receiving in line with the connection's state, and ends it if it is over.
+    fn settle(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.is_over() {
+            connection.shut_down();
+            if !connection.receiving && !connection.is_sending() {
+                self.forget(id);
+            }
+            return;
+        }
+        let wanted = connection.wants_input();
+        if wanted && !connection.receiving {
+            connection.receiving = true;
+            connection.cancelling = false;
+            self.ring.receive(connection.fd(), id);
+        } else if !wanted && connection.receiving && !connection.cancelling {
+            connection.cancelling = true;
+            self.ring.cancel_receive(id);
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        for _ in 0..self.ready.len().min(READY_PER_TURN) {
+            let Some(id) = self.ready.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_queued = false;
+                let progress = connection.serve(&mut self.dispatcher, &mut self.pool);
+                self.follow(id, progress);
+            }
+        }
+    }
+
+    /// All buffers went back during this turn.
+    fn rearm_starved(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.settle(id);
+        }
+    }
+
+    // --- sending ---
+
+    fn send_all(&mut self) {
+        let mut sendable = std::mem::take(&mut self.sendable);
+        for id in sendable.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_sendable = false;
+                send_ready(connection, id, &mut self.ring);
+            }
+        }
+        self.sendable = sendable;
+    }
+
+    fn handle_sent(&mut self, id: ConnectionId, result: i32) {
+        let buffer = self.ring.take_sent(id);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let sent = usize::try_from(result).unwrap_or(0);
+        self.link.counters.sent_bytes.add(sent as u64);
+        let is_transient = matches!(-result, libc::EINTR | libc::EAGAIN | libc::ENOBUFS);
+        if result < 0 && !is_transient {
+            connection.sent_all();
+            connection.abort();
+            self.settle(id);
+            return;
+        }
+        if let Some(offset) = connection.sent_part(sent, buffer.len()) {
+            self.ring.send(connection.fd(), id, buffer, offset);
+            return;
+        }
+        self.pool.give(buffer);
+        if connection.output.is_ready() {
+            send_ready(connection, id, &mut self.ring);
+        }
+        let progress = connection.resume_after_send();
+        self.follow(id, progress);
+    }
+
+    // --- accepting and ending ---
+
+    fn arm_listeners(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if !listener.armed {
+                listener.armed = true;
+                let index = u32::try_from(index).expect("two listeners");
+                self.ring.accept(listener.fd.as_raw_fd(), index);
+            }
+        }
+    }
+
+    fn handle_accepted(&mut self, listener: usize, completion: Completion) {
+        let listener = &mut self.listeners[listener];
+        listener.armed = completion.more;
+        let service = listener.service;
+        if completion.result < 0 {
+            // Out of descriptors, or the client is gone already. The next tick tries again.
+            self.link.counters.accepts_failed.add(1);
+            return;
+        }
+        if !completion.more && self.draining_ticks.is_none() {
+            self.arm_listeners();
+        }
+        self.admit(Ring::accepted(&completion), service);
+    }
+
+    fn admit(&mut self, fd: OwnedFd, service: Service) {
+        let node = self.node;
+        if !node.clients.try_enter() {
+            self.link.counters.connections_refused.add(1);
+            Connection::refuse(&fd, service);
+            return;
+        }
+        self.link.counters.connections_accepted.add(1);
+        let id = self
+            .connections
+            .insert(|id| Connection::new(id, fd, service, &self.dispatcher));
+        self.settle(id);
+    }
+
+    /// Takes a connection out and closes its descriptor. Nothing of it is in flight any more.
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(id) {
+            connection.close(&mut self.dispatcher, &mut self.pool);
+            self.node.clients.leave();
+        }
+    }
+
+    // --- peers ---
+
+    fn handle_messages(&mut self) {
+        while let Some(message) = self.link.receive() {
+            match message {
+                Message::Requests(batch) => self.backlog.push_back(batch),
+                Message::Replies(batch) => self.handle_replies(batch),
+            }
+        }
+        for _ in 0..BATCHES_PER_TURN {
+            let Some(batch) = self.backlog.pop_front() else {
+                break;
+            };
+            if let Err(batch) = self.dispatcher.execute_batch(batch, &mut self.doorbells) {
+                self.backlog.push_front(batch);
+                break;
+            }
+        }
+    }
+
+    fn handle_replies(&mut self, mut batch: Batch) {
+        let mut filled = Vec::with_capacity(batch.len());
+        batch.drain_replies(|id, hole, reply| {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.output.fill(hole, reply);
+                if filled.last() != Some(&id) {
+                    filled.push(id);
+                }
+            }
+        });
+        self.dispatcher.take_back(batch);
+        for id in filled {
+            if let Some(connection) = self.connections.get_mut(id) {
+                let progress = connection.resume_after_reply();
+                self.follow(id, progress);
+            }
+        }
+    }
+
+    fn ring_doorbells(&mut self) {
+        for peer in self.doorbells.drain(..) {
+            if let Some(fd) = self.node.links[peer as usize].doorbell() {
+                self.link.counters.doorbells.add(1);
+                self.ring.ring_doorbell(fd, peer);
+            }
+        }
+    }
+
+    /// A peer's completion queue was full, or it ended meanwhile.
+    fn ring_again(&mut self, peer: usize) {
+        if self.node.links[peer].doorbell().is_some() {
+            self.doorbells
+                .push(u32::try_from(peer).expect("at most 1,024 cores"));
+        }
+    }
+
+    // --- time ---
+
+    fn handle_tick(&mut self) {
+        self.ring.tick(self.dispatcher.now().time.0 + TICK_MS);
+        self.expired_left = true;
+        self.dispatcher.tick();
+        if self.node.is_stopping() {
+            self.drain();
+        } else {
+            self.arm_listeners();
+        }
+    }
+
+    /// Reclaims expired items, a bounded number a turn, and hands over what connections hold.
+    fn sweep(&mut self) {
+        if self.expired_left {
+            self.expired_left = self.dispatcher.sweep(EXPIRED_PER_TURN);
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.draining_ticks.is_none() {
+            self.listeners.clear();
+            for id in self.connections.ids() {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.finish();
+                }
+                self.settle(id);
+            }
+        }
+        self.draining_ticks = Some(self.draining_ticks.unwrap_or(0) + 1);
+    }
+
+    fn is_drained(&self) -> bool {
+        let clients = self.connections.count() > 0;
+        self.draining_ticks
+            .is_some_and(|ticks| !clients || ticks > DRAIN_TICKS)
+    }
+}
+
+fn send_ready(connection: &mut Connection, id: ConnectionId, ring: &mut Ring) {
+    if connection.is_sending() || !connection.output.is_ready() {
+        return;
+    }
+    let buffer = connection.output.take_ready();
+    connection.start_sending(buffer.len());
+    ring.send(connection.fd(), id, buffer, 0);
+}

@@ -1,0 +1,417 @@
+//! How a core reaches shards: its own and its peers', in place or by message.
+//!
+//! ```text
+//! one shard, token free:   take the token, execute, go on                    (borrow)
+//! another core's, taken:   reserve a hole, add the command to the peer's batch (message)
+//! own shard lent:          the connection tries again next turn
+//! several shards:          all tokens or none; none: try again next turn
+//! ```
+//!
+//! Nothing here blocks. A batch needs a credit (at most `BATCHES_IN_FLIGHT_MAX` per peer); a full
+//! batch without one makes connections wait.
+
+use std::collections::VecDeque;
+
+use fulmar_cluster::ShardIndex;
+use fulmar_engine::Key;
+use fulmar_protocol::command::table::{self, CommandId};
+use fulmar_protocol::command::{Argv, Command, DataCommand};
+use fulmar_protocol::resp;
+use fulmar_protocol::{ReplySink, http};
+use fulmar_shard::{Now, Outcome as Executed, Placement, Shard, ShardSet, Single, StagedChain};
+use fulmar_shard::{WatchToken, execute};
+
+use crate::clock::Clock;
+use crate::config::Dispatch;
+use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, ReplyForm};
+use crate::node::{Counters, Node};
+use crate::output::Output;
+use crate::ring::ConnectionId;
+use crate::token::Tokens;
+
+/// Replies that one connection may wait for.
+pub(crate) const HOLES_MAX: usize = 128;
+/// Bytes of replies that may wait behind a hole.
+pub(crate) const BEHIND_BYTES_MAX: usize = 64 * 1_024;
+/// Commands after which the clock is read again.
+const COMMANDS_PER_CLOCK_READ: u32 = 64;
+/// Change of the connections' memory that the shard's limit is told of at once.
+const RESERVED_STEP_BYTES: usize = 256 * 1_024;
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered, or on its way to a peer.
+    Done,
+    /// A token is taken: try again next turn.
+    Busy,
+    /// Too much is waiting for peers: try again after a reply.
+    Wait,
+}
+
+/// What a closed connection left to do in shards whose tokens were taken.
+pub(crate) enum Cleanup {
+    FreeChain(StagedChain),
+    Unwatch(WatchToken),
+}
+
+impl Cleanup {
+    fn shard(&self) -> ShardIndex {
+        match self {
+            Self::FreeChain(staged) => staged.shard,
+            Self::Unwatch(token) => token.shard(),
+        }
+    }
+}
+
+/// A single-key command on its way to a shard.
+pub(crate) struct Routed<'a, 'k> {
+    pub(crate) id: CommandId,
+    pub(crate) shard: ShardIndex,
+    pub(crate) key: Key<'k>,
+    pub(crate) command: &'a DataCommand<'a>,
+    pub(crate) form: ReplyForm,
+    pub(crate) connection: ConnectionId,
+}
+
+/// One core's way to all shards.
+pub(crate) struct Dispatcher<'n> {
+    node: &'n Node,
+    own: ShardIndex,
+    clock: Clock,
+    now: Now,
+    commands_until_clock: u32,
+    peers: Vec<Peer>,
+    spare: Vec<Batch>,
+    cleanups: VecDeque<Cleanup>,
+    connection_bytes: usize,
+    reserved_bytes: usize,
+}
+
+/// What is on its way to one peer.
+struct Peer {
+    batch: Option<Batch>,
+    credits: usize,
+}
+
+impl<'n> Dispatcher<'n> {
+    pub(crate) fn new(node: &'n Node, index: usize) -> Self {
+        let clock = Clock::new();
+        let peer = || Peer {
+            batch: None,
+            credits: BATCHES_IN_FLIGHT_MAX,
+        };
+        Self {
+            node,
+            own: ShardIndex(u16::try_from(index).expect("at most 1,024 shards")),
+            now: clock.now(),
+            clock,
+            commands_until_clock: COMMANDS_PER_CLOCK_READ,
+            peers: node.links.iter().map(|_| peer()).collect(),
+            spare: Vec::new(),
+            cleanups: VecDeque::new(),
+            connection_bytes: 0,
+            reserved_bytes: 0,
+        }
+    }
+
+    pub(crate) fn node(&self) -> &'n Node {
+        self.node
+    }
+
+    pub(crate) fn counters(&self) -> &'n Counters {
+        &self.node.links[self.own.index()].counters
+    }
+
+    pub(crate) fn placement(&self) -> Placement<'n> {
+        Placement {
+            homes: &self.node.homes,
+            hasher: self.node.hasher,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Counts a command, and reads the clock when it is time.
+    #[inline]
+    pub(crate) fn count(&mut self, id: CommandId, outcome: Executed) {
+        self.node.links[self.own.index()]
+            .commands
+            .record(id, outcome);
+        self.commands_until_clock -= 1;
+        if self.commands_until_clock == 0 {
+            self.commands_until_clock = COMMANDS_PER_CLOCK_READ;
+            self.now = self.clock.now();
+        }
+    }
+
+    pub(crate) fn count_rejected(&self, id: CommandId) {
+        self.node.links[self.own.index()]
+            .commands
+            .record_rejected(id);
+    }
+
+    // --- one turn ---
+
+    pub(crate) fn start_turn(&mut self) {
+        self.now = self.clock.now();
+        self.commands_until_clock = COMMANDS_PER_CLOCK_READ;
+        if !self.cleanups.is_empty() {
+            self.clean_up();
+        }
+    }
+
+    /// Once a tick.
+    pub(crate) fn tick(&mut self) {
+        self.clock.synchronize();
+        self.reserve();
+        let mut tokens = Tokens::new(&self.node.shards);
+        if tokens.try_take(self.own) {
+            self.publish(self.own, &mut tokens);
+        }
+    }
+
+    /// Whether there is something to try again next turn.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.cleanups.is_empty()
+    }
+
+    /// Sends the batches for which there are credits; adds the peers to ring at to `doorbells`.
+    pub(crate) fn flush(&mut self, doorbells: &mut Vec<u32>) {
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            if peer.credits == 0 {
+                continue;
+            }
+            if let Some(batch) = peer.batch.take() {
+                peer.credits -= 1;
+                let counters = &self.node.links[self.own.index()].counters;
+                counters.messages.add(1);
+                counters.commands_by_message.add(batch.len() as u64);
+                send(self.node, index, Message::Requests(batch), doorbells);
+            }
+        }
+    }
+
+    // --- single shards ---
+
+    /// Executes a command on one shard, or sends it there.
+    #[inline]
+    pub(crate) fn run(
+        &mut self,
+        routed: &Routed<'_, '_>,
+        args: &[&[u8]],
+        tokens: &mut Tokens<'n>,
+        output: &mut Output,
+    ) -> Outcome {
+        let is_own = routed.shard == self.own;
+        let in_place =
+            is_own || (self.node.config.dispatch == Dispatch::Borrow && output.holes_count() == 0);
+        if in_place && tokens.try_take(routed.shard) {
+            if !is_own {
+                self.counters().borrows.add(1);
+            }
+            let shard = tokens.shard(routed.shard);
+            let mut shards = Single::new(shard, Some(routed.key), self.placement());
+            let out = output.writer();
+            let executed = with_sink(routed.form, out, |sink| {
+                execute(routed.command, &mut shards, &mut [], self.now, sink)
+            });
+            self.count(routed.id, executed);
+            return Outcome::Done;
+        }
+        if is_own {
+            return Outcome::Busy;
+        }
+        if in_place {
+            self.counters().borrows_failed.add(1);
+        }
+        self.send_away(routed, args, output)
+    }
+
+    fn send_away(
+        &mut self,
+        routed: &Routed<'_, '_>,
+        args: &[&[u8]],
+        output: &mut Output,
+    ) -> Outcome {
+        if output.holes_count() >= HOLES_MAX || output.behind_bytes() >= BEHIND_BYTES_MAX {
+            return Outcome::Wait;
+        }
+        let core = self.own.index();
+        let peer = &mut self.peers[routed.shard.index()];
+        let batch = peer
+            .batch
+            .get_or_insert_with(|| self.spare.pop().unwrap_or_else(|| Batch::new(core)));
+        batch.home = routed.shard.index();
+        if batch.is_full() {
+            return Outcome::Busy;
+        }
+        batch.push(routed.connection, output.reserve(), routed.form, args);
+        Outcome::Done
+    }
+
+    /// Executes a peer's batch on the own shard and sends it back.
+    ///
+    /// # Errors
+    /// The batch itself, untouched, if the own shard is lent.
+    pub(crate) fn execute_batch(
+        &mut self,
+        mut batch: Batch,
+        doorbells: &mut Vec<u32>,
+    ) -> Result<(), Batch> {
+        let mut tokens = Tokens::new(&self.node.shards);
+        if !tokens.try_take(self.own) {
+            return Err(batch);
+        }
+        let placement = self.placement();
+        batch.execute(|args, form, replies| {
+            let shard = tokens.shard(self.own);
+            let mut shards = Single::new(shard, None, placement);
+            let argv = Argv { args, staged: &[] };
+            let spec = table::lookup(args).expect("looked up before it was sent");
+            let command = Command::parse(spec, argv).expect("parsed before it was sent");
+            let Command::Data(command) = command else {
+                unreachable!("only commands on keys are sent");
+            };
+            let executed = with_sink(form, replies, |sink| {
+                execute(&command, &mut shards, &mut [], self.now, sink)
+            });
+            self.count(spec.id, executed);
+        });
+        drop(tokens);
+        let sender = batch.sender;
+        send(self.node, sender, Message::Replies(batch), doorbells);
+        Ok(())
+    }
+
+    /// Takes a batch back whose replies have been read.
+    pub(crate) fn take_back(&mut self, batch: Batch) {
+        self.peers[batch.home].credits += 1;
+        self.spare.push(batch);
+    }
+
+    // --- several shards ---
+
+    /// Takes all of `shards`, or none.
+    pub(crate) fn try_take_all(
+        &self,
+        tokens: &mut Tokens<'n>,
+        shards: impl Iterator<Item = ShardIndex>,
+    ) -> bool {
+        let taken = tokens.try_take_all(shards);
+        if !taken {
+            self.counters().borrows_failed.add(1);
+        }
+        taken
+    }
+
+    // --- what connections leave behind ---
+
+    pub(crate) fn clean_up_later(&mut self, cleanup: Cleanup) {
+        self.cleanups.push_back(cleanup);
+    }
+
+    fn clean_up(&mut self) {
+        let mut tokens = Tokens::new(&self.node.shards);
+        for _ in 0..self.cleanups.len() {
+            let Some(cleanup) = self.cleanups.pop_front() else {
+                break;
+            };
+            let index = cleanup.shard();
+            if !tokens.try_take(index) {
+                self.cleanups.push_back(cleanup);
+                continue;
+            }
+            let shard = tokens.shard(index);
+            match cleanup {
+                Cleanup::FreeChain(staged) => shard.cache.chain_free(staged.chain),
+                Cleanup::Unwatch(token) => shard.unwatch(token),
+            }
+        }
+    }
+
+    // --- the own shard's upkeep ---
+
+    /// Reclaims expired items; true if there are more, or the shard is lent.
+    pub(crate) fn sweep(&mut self, items_max: usize) -> bool {
+        let mut tokens = Tokens::new(&self.node.shards);
+        if !tokens.try_take(self.own) {
+            return true;
+        }
+        tokens
+            .shard(self.own)
+            .cache
+            .advance(self.now.time, items_max)
+    }
+
+    /// Publishes what a shard tells of itself; its token is held.
+    pub(crate) fn publish(&self, shard: ShardIndex, tokens: &mut Tokens<'n>) {
+        self.node.links[shard.index()].publish(tokens.shard(shard).stats());
+    }
+
+    /// Notes that a connection's memory changed.
+    pub(crate) fn account(&mut self, before: usize, after: usize) {
+        self.connection_bytes = self.connection_bytes + after - before;
+        if self.connection_bytes.abs_diff(self.reserved_bytes) >= RESERVED_STEP_BYTES {
+            self.reserve();
+        }
+    }
+
+    /// Takes the connections' memory out of the own shard's limit.
+    fn reserve(&mut self) {
+        let mut tokens = Tokens::new(&self.node.shards);
+        if tokens.try_take(self.own) {
+            self.reserved_bytes = self.connection_bytes;
+            self.counters()
+                .connection_bytes
+                .set(self.reserved_bytes as u64);
+            tokens
+                .shard(self.own)
+                .cache
+                .set_reserved_bytes(self.reserved_bytes);
+        }
+    }
+}
+
+/// All shards whose tokens are held.
+pub(crate) struct HeldShards<'t, 'n> {
+    pub(crate) tokens: &'t mut Tokens<'n>,
+    pub(crate) placement: Placement<'n>,
+}
+
+impl ShardSet for HeldShards<'_, '_> {
+    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>) {
+        let (home, key) = self.placement.place(key);
+        (self.tokens.shard(home), key)
+    }
+
+    fn count(&self) -> usize {
+        self.tokens.shards_count()
+    }
+
+    fn at(&mut self, index: usize) -> &mut Shard {
+        let index = u16::try_from(index).expect("at most 1,024 shards");
+        self.tokens.shard(ShardIndex(index))
+    }
+}
+
+/// Runs `reply` with the encoder of a form.
+#[inline]
+fn with_sink<R>(
+    form: ReplyForm,
+    out: &mut Vec<u8>,
+    reply: impl FnOnce(&mut dyn ReplySink) -> R,
+) -> R {
+    match form {
+        ReplyForm::Resp(version) => reply(&mut resp::Encoder::new(out, version)),
+        ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, out)),
+    }
+}
+
+fn send(node: &Node, peer: usize, message: Message, doorbells: &mut Vec<u32>) {
+    if node.links[peer].send(message) {
+        doorbells.push(u32::try_from(peer).expect("at most 1,024 cores"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Fulmar's server: the only crate that does I/O.
+//!
+//! ```text
+//! start --> one thread per shard: Core (core.rs)
+//!             ring/          io_uring behind a safe interface
+//!             connection.rs  a socket's input, output and session
+//!             session/       RESP and HTTP: bytes to commands
+//!             dispatch.rs    commands to shards: borrow or message
+//!             token.rs       who may touch a shard
+//!             message.rs     batches between cores
+//! ```
+//!
+//! `docs/ARCHITECTURE.md` follows a request through it. Unsafe code lives in `ring` and `token`.
+
+mod clients;
+mod clock;
+mod config;
+mod connection;
+mod connections;
+mod core;
+mod dispatch;
+pub mod echo;
+mod listener;
+pub mod machine;
+mod message;
+mod metrics;
+mod node;
+mod node_view;
+mod output;
+mod pending;
+mod pool;
+mod ring;
+mod session;
+mod start;
+mod token;
+
+pub use config::{Config, Dispatch};
+pub use start::{Server, Shutdown, StartError, Summary};

@@ -1,0 +1,135 @@
+//! Batches of commands from core to core, and of their replies back.
+//!
+//! One [`Batch`] makes the whole round trip: its home core adds the replies and sends it back, so
+//! its memory is used again. A core has at most [`BATCHES_IN_FLIGHT_MAX`] batches at a peer, and
+//! every inbox has room for all of them, there and back: sending never blocks and never fails.
+
+use fulmar_protocol::http;
+use fulmar_protocol::resp::RespVersion;
+
+use crate::output::HoleId;
+use crate::ring::ConnectionId;
+
+/// Batches that one core may have at one peer.
+pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 8;
+/// Size of commands in a batch above which it takes no more.
+pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1_024;
+
+/// What lies in an inbox.
+pub(crate) enum Message {
+    /// Execute these, and send the batch back.
+    Requests(Batch),
+    /// Executed.
+    Replies(Batch),
+}
+
+/// How a reply is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ReplyForm {
+    /// RESP2 or RESP3.
+    Resp(RespVersion),
+    /// One HTTP response.
+    Http(http::ReplyForm),
+}
+
+/// One command of a batch, and where its reply goes.
+pub(crate) struct Request {
+    pub(crate) connection: ConnectionId,
+    pub(crate) hole: HoleId,
+    pub(crate) form: ReplyForm,
+    args_count: usize,
+}
+
+/// Commands of one core for the shard of another.
+pub(crate) struct Batch {
+    /// Index of the core that sent the commands.
+    pub(crate) sender: usize,
+    /// Index of the core whose shard they are for.
+    pub(crate) home: usize,
+    requests: Vec<Request>,
+    /// The arguments, each behind its length.
+    bytes: Vec<u8>,
+    replies: Vec<u8>,
+    /// Where each reply ends in `replies`.
+    reply_ends: Vec<usize>,
+}
+
+impl Batch {
+    pub(crate) fn new(sender: usize) -> Self {
+        Self {
+            sender,
+            home: sender,
+            requests: Vec::new(),
+            bytes: Vec::new(),
+            replies: Vec::new(),
+            reply_ends: Vec::new(),
+        }
+    }
+
+    /// Adds a command.
+    pub(crate) fn push(
+        &mut self,
+        connection: ConnectionId,
+        hole: HoleId,
+        form: ReplyForm,
+        args: &[&[u8]],
+    ) {
+        for arg in args {
+            self.bytes.extend_from_slice(&arg.len().to_le_bytes());
+            self.bytes.extend_from_slice(arg);
+        }
+        self.requests.push(Request {
+            connection,
+            hole,
+            form,
+            args_count: args.len(),
+        });
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_BYTES_MAX
+    }
+
+    /// Number of commands.
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Executes each command: `execute` gets its arguments and form, and appends the reply.
+    pub(crate) fn execute(&mut self, mut execute: impl FnMut(&[&[u8]], ReplyForm, &mut Vec<u8>)) {
+        let mut rest = self.bytes.as_slice();
+        let mut args = Vec::new();
+        for request in &self.requests {
+            args.clear();
+            for _ in 0..request.args_count {
+                let (arg, behind) = split_arg(rest);
+                args.push(arg);
+                rest = behind;
+            }
+            execute(&args, request.form, &mut self.replies);
+            self.reply_ends.push(self.replies.len());
+        }
+    }
+
+    /// Hands each reply to `take`, then empties the batch for its next use.
+    pub(crate) fn drain_replies(&mut self, mut take: impl FnMut(ConnectionId, HoleId, &[u8])) {
+        let mut start = 0;
+        for (request, &end) in self.requests.iter().zip(&self.reply_ends) {
+            take(request.connection, request.hole, &self.replies[start..end]);
+            start = end;
+        }
+        self.requests.clear();
+        self.bytes.clear();
+        self.replies.clear();
+        self.reply_ends.clear();
+        // A batch with large replies must not keep their memory.
+        self.replies.shrink_to(BATCH_BYTES_MAX);
+    }
+}
+
+fn split_arg(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = bytes
+        .split_first_chunk()
+        .expect("each argument was pushed behind its length");
+    rest.split_at(usize::from_le_bytes(*length))
+}

@@ -1,0 +1,162 @@
+//! The node as INFO, CONFIG and CLIENT LIST see it.
+
+use std::fs;
+
+use fulmar_cluster::ShardIndex;
+use fulmar_protocol::command::table::COMMANDS;
+use fulmar_shard::session::{
+    ClientState, ConfigChange, Node as View, NodeConfig, NodeFacts, NodeStats, NotChangeable,
+};
+use fulmar_shard::{Counters as CommandCounts, ShardStats};
+use rustix::process::getpid;
+use rustix::system::uname;
+
+use crate::dispatch::Dispatcher;
+use crate::node::Node;
+use crate::token::Tokens;
+
+/// See the module's head.
+pub(crate) struct NodeView<'v, 'n> {
+    dispatcher: &'v Dispatcher<'n>,
+    /// Tokens of shards whose figures are read afresh; those of others are at most a tick old.
+    tokens: Option<&'v mut Tokens<'n>>,
+}
+
+impl<'v, 'n> NodeView<'v, 'n> {
+    pub(crate) fn new(dispatcher: &'v Dispatcher<'n>, tokens: Option<&'v mut Tokens<'n>>) -> Self {
+        Self { dispatcher, tokens }
+    }
+
+    fn held_shards(&self) -> Vec<ShardIndex> {
+        let Some(tokens) = &self.tokens else {
+            return Vec::new();
+        };
+        let shards = (0..self.dispatcher.node().config.shards).map(ShardIndex);
+        shards.filter(|&shard| tokens.is_held(shard)).collect()
+    }
+}
+
+impl View for NodeView<'_, '_> {
+    fn facts(&self) -> NodeFacts {
+        let node = self.dispatcher.node();
+        let system = uname();
+        let (cpu_user_us, cpu_system_us) = cpu_us();
+        let now = self.dispatcher.now();
+        NodeFacts {
+            run_id: node.run_id.clone(),
+            process_id: getpid().as_raw_nonzero().get().unsigned_abs(),
+            operating_system: format!(
+                "{} {} {}",
+                system.sysname().to_string_lossy(),
+                system.release().to_string_lossy(),
+                system.machine().to_string_lossy()
+            ),
+            config_file: String::new(),
+            http_port: node.http_port,
+            shards_count: node.shards.len(),
+            uptime_seconds: (now.time.0 - node.started.time.0) / 1_000,
+            resident_bytes: resident_bytes(),
+            cpu_system_us,
+            cpu_user_us,
+        }
+    }
+
+    fn config(&self) -> NodeConfig {
+        let node = self.dispatcher.node();
+        NodeConfig {
+            bind: node.config.bind.to_string(),
+            port: node.port,
+            memory_bytes_max: node.config.memory_bytes_max,
+            value_bytes_max: node.config.value_bytes_max as u64,
+            clients_max: node.clients.count_max(),
+            timeout_seconds: node.clients.timeout_seconds(),
+        }
+    }
+
+    fn stats(&mut self) -> NodeStats {
+        for shard in self.held_shards() {
+            if let Some(tokens) = &mut self.tokens {
+                self.dispatcher.publish(shard, tokens);
+            }
+        }
+        node_stats(self.dispatcher.node())
+    }
+
+    fn visit_clients(&mut self, visit: &mut dyn FnMut(&ClientState)) {
+        self.dispatcher.node().clients.visit(visit);
+    }
+
+    fn change_config(&mut self, changes: &[ConfigChange]) -> Result<(), NotChangeable> {
+        let clients = &self.dispatcher.node().clients;
+        let most = u32::try_from(self.dispatcher.node().config.clients_max).unwrap_or(u32::MAX);
+        // More clients than descriptors were reserved for at start cannot be served.
+        let refused = |change: &ConfigChange| matches!(change, ConfigChange::ClientsMax(count) if *count > most);
+        if let Some(position) = changes.iter().position(refused) {
+            return Err(NotChangeable(position));
+        }
+        for change in changes {
+            match *change {
+                ConfigChange::ClientsMax(count) => clients.set_count_max(count),
+                ConfigChange::TimeoutSeconds(seconds) => clients.set_timeout_seconds(seconds),
+            }
+        }
+        Ok(())
+    }
+
+    fn reset_stats(&mut self) {
+        self.dispatcher.node().reset_stats();
+        for shard in self.held_shards() {
+            if let Some(tokens) = &mut self.tokens {
+                tokens.shard(shard).reset_stats();
+                self.dispatcher.publish(shard, tokens);
+            }
+        }
+    }
+}
+
+/// Counts and sizes over all cores, as last published by their shards.
+pub(crate) fn node_stats(node: &Node) -> NodeStats {
+    let mut shards = ShardStats::default();
+    for link in &node.links {
+        shards.add(&link.shard_stats());
+    }
+    let mut commands = CommandCounts::default();
+    for spec in &COMMANDS {
+        for link in &node.links {
+            commands.add_to(spec.id, link.commands.of(spec.id));
+        }
+    }
+    shards.commands = commands;
+    NodeStats {
+        shards,
+        clients: node.clients.count() as u64,
+        connections_accepted: node.total(|counters| &counters.connections_accepted),
+        connections_refused: node.total(|counters| &counters.connections_refused),
+        received_bytes: node.total(|counters| &counters.received_bytes),
+        sent_bytes: node.total(|counters| &counters.sent_bytes),
+    }
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// CPU time of this process in microseconds: user, system.
+fn cpu_us() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, the name in parentheses, may hold blanks.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |index: usize| -> u64 {
+        let field = fields.split_whitespace().nth(index);
+        field.and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+    };
+    let us_per_tick = 1_000_000 / rustix::param::clock_ticks_per_second();
+    (ticks(11) * us_per_tick, ticks(12) * us_per_tick)
+}

@@ -1,0 +1,93 @@
+//! What a connection speaks: from its bytes to commands, and to the dispatcher.
+
+mod http;
+mod resp;
+
+use std::os::fd::OwnedFd;
+
+use http::HttpSession;
+use resp::RespSession;
+
+use crate::core::Service;
+use crate::dispatch::Dispatcher;
+use crate::output::Output;
+use crate::ring::ConnectionId;
+
+/// Commands of one connection that are executed in one turn; the rest waits for the next.
+const COMMANDS_PER_TURN: u32 = 128;
+
+/// Why a session stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// No complete command is left.
+    NeedInput,
+    /// It had its share of the turn, or a token was taken.
+    Again,
+    /// It waits for a peer's replies, or for its own to be sent.
+    Wait,
+    /// No more commands: send what there is, then close.
+    Close,
+}
+
+/// How far a session came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    /// Bytes of the input that are used up.
+    pub(crate) consumed: usize,
+    pub(crate) stop: Stop,
+}
+
+/// The protocol state of one connection.
+pub(crate) enum Session {
+    Resp(RespSession),
+    Http(HttpSession),
+}
+
+impl Session {
+    pub(crate) fn new(service: Service, socket: &OwnedFd, dispatcher: &Dispatcher<'_>) -> Self {
+        match service {
+            Service::Resp => Self::Resp(RespSession::new(socket, dispatcher)),
+            Service::Http => Self::Http(HttpSession::new(dispatcher)),
+        }
+    }
+
+    /// Executes commands until it must stop.
+    #[inline]
+    pub(crate) fn serve(
+        &mut self,
+        id: ConnectionId,
+        input: &[u8],
+        output: &mut Output,
+        dispatcher: &mut Dispatcher<'_>,
+    ) -> Served {
+        match self {
+            Self::Resp(session) => session.serve(id, input, output, dispatcher),
+            Self::Http(session) => session.serve(id, input, output, dispatcher),
+        }
+    }
+
+    /// Whether a command waits whose input is used up.
+    pub(crate) fn has_pending(&self) -> bool {
+        match self {
+            Self::Resp(session) => session.has_pending(),
+            Self::Http(session) => session.has_pending(),
+        }
+    }
+
+    /// Memory held, outside the shards.
+    #[inline]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        match self {
+            Self::Resp(session) => session.buffered_bytes(),
+            Self::Http(session) => session.buffered_bytes(),
+        }
+    }
+
+    /// Gives back what is held in shards.
+    pub(crate) fn close(&mut self, dispatcher: &mut Dispatcher<'_>) {
+        match self {
+            Self::Resp(session) => session.close(dispatcher),
+            Self::Http(_) => {}
+        }
+    }
+}

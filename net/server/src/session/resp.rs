@@ -1,0 +1,511 @@
+//! A RESP connection: decodes commands, queues them in transactions, routes the rest.
+//!
+//! A command that cannot run yet is kept in `pending`, and nothing behind it is decoded, so that
+//! commands take effect in the order in which they came.
+
+use std::os::fd::OwnedFd;
+
+use fulmar_cluster::ShardIndex;
+use fulmar_protocol::ReplySink;
+use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
+use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
+use fulmar_protocol::resp::{Decoded, Decoder, Encoder, Slices};
+use fulmar_shard::session::{ClientState, execute_connection, is_queued, reply_version};
+use fulmar_shard::{Leftovers, Route, ShardMask, StagedChain, Transaction, execute, route};
+use fulmar_shard::{Outcome as Executed, Replay};
+
+use super::{COMMANDS_PER_TURN, Served, Stop};
+use crate::clients::Registration;
+use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed};
+use crate::message::ReplyForm;
+use crate::node_view::NodeView;
+use crate::output::Output;
+use crate::pending::Pending;
+use crate::ring::ConnectionId;
+use crate::token::Tokens;
+
+/// See the module's head.
+pub(crate) struct RespSession {
+    decoder: Decoder,
+    client: Box<ClientState>,
+    registration: Registration,
+    transaction: Transaction,
+    /// The values of the command that is coming in, streamed to the shard `receiving_into`.
+    chains: Vec<Option<StagedChain>>,
+    receiving_into: Option<ShardIndex>,
+    /// The value that came last has no chain yet.
+    begins_chain: bool,
+    pending: Option<Box<Pending>>,
+    is_quitting: bool,
+}
+
+/// What a command needs to run.
+struct Context<'c, 'n> {
+    id: ConnectionId,
+    tokens: &'c mut Tokens<'n>,
+    output: &'c mut Output,
+    dispatcher: &'c mut Dispatcher<'n>,
+}
+
+impl RespSession {
+    pub(crate) fn new(socket: &OwnedFd, dispatcher: &Dispatcher<'_>) -> Self {
+        let (client, registration) = dispatcher.node().clients.register(socket, dispatcher.now());
+        Self {
+            decoder: Decoder::new(dispatcher.node().config.value_bytes_max),
+            client: Box::new(client),
+            registration,
+            transaction: Transaction::default(),
+            chains: Vec::new(),
+            receiving_into: None,
+            begins_chain: false,
+            pending: None,
+            is_quitting: false,
+        }
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.decoder.buffered_bytes()
+            + self.transaction.bytes_held()
+            + self
+                .pending
+                .as_ref()
+                .map_or(0, |pending| pending.bytes_held())
+    }
+
+    pub(crate) fn serve<'n>(
+        &mut self,
+        id: ConnectionId,
+        input: &[u8],
+        output: &mut Output,
+        dispatcher: &mut Dispatcher<'n>,
+    ) -> Served {
+        let mut tokens = Tokens::new(&dispatcher.node().shards);
+        let mut context = Context {
+            id,
+            tokens: &mut tokens,
+            output,
+            dispatcher,
+        };
+        let mut consumed = 0;
+        let stop = match self.run_pending(&mut context) {
+            Some(stop) => stop,
+            None => self.decode(input, &mut consumed, &mut context),
+        };
+        self.registration
+            .note_active(context.dispatcher.now(), self.client.last_command);
+        Served { consumed, stop }
+    }
+
+    /// Runs what waits; `None` if nothing does any more.
+    fn run_pending(&mut self, context: &mut Context<'_, '_>) -> Option<Stop> {
+        let mut pending = self.pending.take()?;
+        let mut chains = std::mem::take(&mut pending.chains);
+        let outcome = pending.with_argv(|argv| self.run(argv, &mut chains, context));
+        let stop = match outcome {
+            Outcome::Done => return self.is_quitting.then_some(Stop::Close),
+            Outcome::Busy => Stop::Again,
+            Outcome::Wait => Stop::Wait,
+        };
+        pending.chains = chains;
+        self.pending = Some(pending);
+        Some(stop)
+    }
+
+    /// Decodes and runs what `input` holds, from `consumed` on.
+    fn decode(
+        &mut self,
+        input: &[u8],
+        consumed: &mut usize,
+        context: &mut Context<'_, '_>,
+    ) -> Stop {
+        let mut slices = Slices::new();
+        // The frames borrow from the decoder while the rest of the session runs them.
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(0));
+        let stop = self.decode_with(&mut decoder, input, &mut slices, consumed, context);
+        self.decoder = decoder;
+        stop
+    }
+
+    fn decode_with<'i>(
+        &mut self,
+        decoder: &mut Decoder,
+        input: &'i [u8],
+        slices: &mut Slices<'i>,
+        consumed: &mut usize,
+        context: &mut Context<'_, '_>,
+    ) -> Stop {
+        for _ in 0..COMMANDS_PER_TURN {
+            if context.output.bytes() >= crate::connection::OUTPUT_BYTES_MAX {
+                return Stop::Wait;
+            }
+            if let Some(shard) = self.receiving_into {
+                if !context.tokens.try_take(shard) {
+                    return Stop::Again;
+                }
+                self.begin_chain(shard, context);
+            }
+            match decoder.decode(&input[*consumed..], slices) {
+                Decoded::Need => return Stop::NeedInput,
+                Decoded::Skip { consumed: used } => *consumed += used,
+                Decoded::Command {
+                    frame,
+                    consumed: used,
+                } => {
+                    *consumed += used;
+                    self.receiving_into = None;
+                    if let Some(stop) = self.run_or_keep(&frame.argv(), context) {
+                        return stop;
+                    }
+                }
+                Decoded::StagedBegin {
+                    key,
+                    consumed: used,
+                    ..
+                } => {
+                    *consumed += used;
+                    self.receiving_into = Some(context.dispatcher.placement().shard_of(key));
+                    self.chains.push(None);
+                    self.begins_chain = true;
+                }
+                Decoded::StagedPart {
+                    bytes,
+                    consumed: used,
+                } => {
+                    *consumed += used;
+                    self.push_part(bytes, context);
+                }
+                Decoded::Refused {
+                    error,
+                    consumed: used,
+                } => {
+                    *consumed += used;
+                    self.receiving_into = None;
+                    free_chains(std::mem::take(&mut self.chains), context);
+                    self.transaction.abort();
+                    self.encoder(context.output).error(&error);
+                }
+                Decoded::Error(error) => {
+                    free_chains(std::mem::take(&mut self.chains), context);
+                    error.write_to(context.output.writer());
+                    return Stop::Close;
+                }
+            }
+        }
+        Stop::Again
+    }
+
+    /// Runs a command, or keeps it for later; says why to stop, if so.
+    #[inline]
+    fn run_or_keep(&mut self, argv: &Argv<'_>, context: &mut Context<'_, '_>) -> Option<Stop> {
+        let mut chains = std::mem::take(&mut self.chains);
+        let outcome = self.run(argv, &mut chains, context);
+        if outcome == Outcome::Done {
+            return self.is_quitting.then_some(Stop::Close);
+        }
+        self.pending = Some(Box::new(Pending::new(argv, chains)));
+        Some(if outcome == Outcome::Busy {
+            Stop::Again
+        } else {
+            Stop::Wait
+        })
+    }
+
+    // --- running a command ---
+
+    #[inline]
+    fn run(
+        &mut self,
+        argv: &Argv<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        let spec = match lookup(argv.args) {
+            Ok(spec) => spec,
+            Err(error) => return self.reject(None, &error, chains, context),
+        };
+        self.client.last_command = Some(spec.id);
+        if self.transaction.is_open() && is_queued(spec.id) {
+            return self.queue(spec, argv, chains, context);
+        }
+        let command = match Command::parse(spec, *argv) {
+            Ok(command) => command,
+            Err(error) => return self.reject(Some(spec), &error, chains, context),
+        };
+        let placement = context.dispatcher.placement();
+        let route = route(spec, argv, &placement);
+        if let (Command::Data(command), Route::One(shard, key), true) =
+            (&command, &route, chains.is_empty())
+        {
+            let form = ReplyForm::Resp(self.client.version());
+            let routed = Routed {
+                id: spec.id,
+                shard: *shard,
+                key: *key,
+                command,
+                form,
+                connection: context.id,
+            };
+            return context
+                .dispatcher
+                .run(&routed, argv.args, context.tokens, context.output);
+        }
+        self.run_on_many(spec, &command, &route, chains, context)
+    }
+
+    /// Runs a command on the connection or on several shards.
+    fn run_on_many(
+        &mut self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        route: &Route<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        let shards_count = context.tokens.shards_count();
+        let is_exec = spec.id == CommandId::Exec;
+        let mut mask = match route {
+            Route::Connection if is_exec => self.transaction.shards_needed(shards_count),
+            Route::Connection => ShardMask::EMPTY,
+            Route::One(shard, _) => {
+                let mut mask = ShardMask::EMPTY;
+                mask.insert(*shard);
+                mask
+            }
+            Route::Many(mask) => *mask,
+            Route::All => ShardMask::first(shards_count),
+        };
+        chains
+            .iter()
+            .flatten()
+            .for_each(|staged| mask.insert(staged.shard));
+        if !mask.is_empty() {
+            if context.output.holes_count() > 0 {
+                return Outcome::Wait;
+            }
+            if !context.dispatcher.try_take_all(context.tokens, mask.iter()) {
+                return Outcome::Busy;
+            }
+        }
+        match command {
+            Command::Data(command) => {
+                let mut shards = held(context.tokens, context.dispatcher);
+                let now = context.dispatcher.now();
+                let mut reply = Encoder::new(context.output.writer(), self.client.version());
+                let executed = execute(command, &mut shards, chains, now, &mut reply);
+                chains.clear();
+                context.dispatcher.count(spec.id, executed);
+            }
+            Command::Connection(command) => {
+                let executed = self.answer(command, context);
+                context.dispatcher.count(spec.id, executed);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Answers a command on the connection; the shards it needs are held.
+    fn answer(
+        &mut self,
+        command: &ConnectionCommand<'_>,
+        context: &mut Context<'_, '_>,
+    ) -> Executed {
+        let now = context.dispatcher.now();
+        let mut reply = Encoder::new(context.output.writer(), self.client.version());
+        let result = match command {
+            ConnectionCommand::Multi => self.transaction.begin(),
+            ConnectionCommand::Discard => match self.transaction.discard() {
+                Ok(leftovers) => {
+                    release(leftovers, context.dispatcher);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            ConnectionCommand::Unwatch => {
+                release(self.transaction.unwatch(), context.dispatcher);
+                Ok(())
+            }
+            ConnectionCommand::Watch { keys } => {
+                let mut shards = held(context.tokens, context.dispatcher);
+                self.transaction.watch(keys, &mut shards, now)
+            }
+            ConnectionCommand::Exec => {
+                let mut shards = held(context.tokens, context.dispatcher);
+                let mut replay = Answerer {
+                    client: &mut self.client,
+                    registration: &self.registration,
+                    dispatcher: context.dispatcher,
+                };
+                return self
+                    .transaction
+                    .execute(&mut shards, now, &mut replay, &mut reply);
+            }
+            _ => {
+                let version = reply_version(command, &self.client);
+                let mut reply = Encoder::new(context.output.writer(), version);
+                let mut view = NodeView::new(context.dispatcher, Some(context.tokens));
+                let executed =
+                    execute_connection(command, &mut self.client, &mut view, now, &mut reply);
+                if changes_state(command) {
+                    self.registration.note_state(&self.client);
+                }
+                self.is_quitting = self.client.is_closing;
+                return executed;
+            }
+        };
+        match result {
+            Ok(()) => {
+                reply.ok();
+                Executed::Done
+            }
+            Err(error) => {
+                reply.error(&error);
+                Executed::Failed
+            }
+        }
+    }
+
+    fn queue(
+        &mut self,
+        spec: &'static CommandSpec,
+        argv: &Argv<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        let placement = context.dispatcher.placement();
+        let queued = self.transaction.queue(spec, argv, chains, &placement);
+        free_chains(std::mem::take(chains), context);
+        let mut reply = self.encoder(context.output);
+        match queued {
+            Ok(()) => reply.status("QUEUED"),
+            Err(error) => reply.error(&error),
+        }
+        Outcome::Done
+    }
+
+    #[cold]
+    fn reject(
+        &mut self,
+        spec: Option<&'static CommandSpec>,
+        error: &CommandError,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        free_chains(std::mem::take(chains), context);
+        self.transaction.abort();
+        self.encoder(context.output).error(error);
+        if let Some(spec) = spec {
+            context.dispatcher.count_rejected(spec.id);
+        }
+        Outcome::Done
+    }
+
+    // --- streamed values ---
+
+    /// Begins the chain of the value that comes, in its shard, whose token is held.
+    fn begin_chain(&mut self, shard: ShardIndex, context: &mut Context<'_, '_>) {
+        if std::mem::take(&mut self.begins_chain)
+            && let Some(place) = self.chains.last_mut()
+        {
+            let chain = context.tokens.shard(shard).cache.chain_begin();
+            *place = Some(StagedChain { shard, chain });
+        }
+    }
+
+    fn push_part(&mut self, bytes: &[u8], context: &mut Context<'_, '_>) {
+        let Some(place) = self.chains.last_mut() else {
+            return;
+        };
+        // Nothing there: memory ran out before, and the rest is dropped.
+        if let Some(mut staged) = place.take() {
+            let cache = &mut context.tokens.shard(staged.shard).cache;
+            match cache.chain_push(&mut staged.chain, bytes) {
+                Ok(()) => *place = Some(staged),
+                Err(_) => cache.chain_free(staged.chain),
+            }
+        }
+    }
+
+    // --- the end ---
+
+    /// Gives back what is held in shards.
+    pub(crate) fn close(&mut self, dispatcher: &mut Dispatcher<'_>) {
+        release(self.transaction.abandon(), dispatcher);
+        let pending = self
+            .pending
+            .take()
+            .map(|pending| pending.chains)
+            .unwrap_or_default();
+        for staged in std::mem::take(&mut self.chains)
+            .into_iter()
+            .chain(pending)
+            .flatten()
+        {
+            dispatcher.clean_up_later(Cleanup::FreeChain(staged));
+        }
+        dispatcher.node().clients.unregister(self.client.id);
+    }
+
+    fn encoder<'o>(&self, output: &'o mut Output) -> Encoder<'o> {
+        Encoder::new(output.writer(), self.client.version())
+    }
+}
+
+/// Answers the commands of a transaction that need no shard.
+struct Answerer<'a, 'n> {
+    client: &'a mut ClientState,
+    registration: &'a Registration,
+    dispatcher: &'a mut Dispatcher<'n>,
+}
+
+impl Replay for Answerer<'_, '_> {
+    fn answer(&mut self, command: &ConnectionCommand<'_>, reply: &mut dyn ReplySink) -> Executed {
+        let now = self.dispatcher.now();
+        let mut view = NodeView::new(self.dispatcher, None);
+        let executed = execute_connection(command, self.client, &mut view, now, reply);
+        if changes_state(command) {
+            self.registration.note_state(self.client);
+        }
+        executed
+    }
+
+    fn count(&mut self, id: CommandId, outcome: Executed) {
+        self.dispatcher.count(id, outcome);
+    }
+}
+
+/// Whether CLIENT LIST may show something else after this command.
+fn changes_state(command: &ConnectionCommand<'_>) -> bool {
+    matches!(
+        command,
+        ConnectionCommand::Hello { .. } | ConnectionCommand::Client(_)
+    )
+}
+
+fn held<'t, 'n>(tokens: &'t mut Tokens<'n>, dispatcher: &Dispatcher<'n>) -> HeldShards<'t, 'n> {
+    HeldShards {
+        tokens,
+        placement: dispatcher.placement(),
+    }
+}
+
+fn release(leftovers: Leftovers, dispatcher: &mut Dispatcher<'_>) {
+    for staged in leftovers.chains {
+        dispatcher.clean_up_later(Cleanup::FreeChain(staged));
+    }
+    for token in leftovers.tokens {
+        dispatcher.clean_up_later(Cleanup::Unwatch(token));
+    }
+}
+
+fn free_chains(chains: Vec<Option<StagedChain>>, context: &mut Context<'_, '_>) {
+    for staged in chains.into_iter().flatten() {
+        context
+            .dispatcher
+            .clean_up_later(Cleanup::FreeChain(staged));
+    }
+}

@@ -1,0 +1,345 @@
+//! Starting and stopping a server.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fulmar_cluster::ShardIndex;
+use fulmar_engine::KeyHasher;
+use fulmar_shard::Shard;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::clock::Clock;
+use crate::config::{Config, Dispatch};
+use crate::core::{Core, Listener, Service};
+use crate::listener::listen;
+use crate::machine;
+use crate::node::{Node, Parts};
+use crate::ring::Ring;
+
+/// The fixed base beside the memory limit: what the process needs with no data and no clients.
+const BASE_BYTES_MAX: u64 = 24 << 20;
+/// The same for each further shard: its ring's buffers, its executor, its pools.
+const BASE_BYTES_MAX_PER_SHARD: u64 = 12 << 20;
+/// What glommio is given for storage I/O: its minimum, since the data path uses none of it.
+const EXECUTOR_IO_BYTES: usize = 64 << 10;
+const EXECUTOR_RING_DEPTH: usize = 16;
+/// How often glommio lets another task queue run; its timers are no finer.
+const EXECUTOR_PREEMPT: Duration = Duration::from_millis(10);
+
+/// Why a server does not start. Each says what to do; nothing keeps running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address}: {error}; choose another port or stop who has it")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// io_uring_setup is refused.
+    #[error(
+        "io_uring is not allowed here ({0}); allow it in the container's seccomp profile and set \
+         sysctl kernel.io_uring_disabled=0"
+    )]
+    IoUringForbidden(io::Error),
+    /// A feature of io_uring is missing.
+    #[error("the kernel's io_uring lacks what Fulmar uses; run Linux 6.1 or later")]
+    KernelTooOld,
+    /// RLIMIT_MEMLOCK cannot be raised far enough.
+    #[error(
+        "the limit of locked memory is {bytes} bytes, {bytes_min} are needed; raise it with \
+         `ulimit -l` or LimitMEMLOCK="
+    )]
+    MemlockTooLow {
+        /// The limit in force.
+        bytes: u64,
+        /// What is needed.
+        bytes_min: u64,
+    },
+    /// A shard's memory cannot be reserved.
+    #[error("cannot reserve the shards' memory: {0}; lower --max-memory")]
+    Memory(#[from] fulmar_engine::ConfigError),
+    /// A core's thread, executor or ring failed to start.
+    #[error("core {core} does not start: {reason}")]
+    Core {
+        /// Its index.
+        core: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel gives no random numbers.
+    #[error("no random numbers from the kernel: {0}")]
+    Random(getrandom::Error),
+}
+
+/// What is really served, for people and tests.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Number of shards.
+    pub shards: u16,
+    /// CPUs that the shards' threads are pinned to, in turn.
+    pub cpus: Vec<usize>,
+    /// How a core reaches another core's shard.
+    pub dispatch: Dispatch,
+    /// Limit of data and connections, in bytes.
+    pub memory_bytes_max: u64,
+    /// What the process may need beside it, in bytes.
+    pub base_bytes_max: u64,
+    /// Most clients at once, after the limit of open files.
+    pub clients_max: usize,
+    /// RESP address.
+    pub resp: SocketAddr,
+    /// HTTP address, if it is on.
+    pub http: Option<SocketAddr>,
+}
+
+/// A running server.
+pub struct Server {
+    node: Arc<Node>,
+    cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    summary: Summary,
+}
+
+/// Ends a server, from any thread.
+#[derive(Clone)]
+pub struct Shutdown {
+    node: Arc<Node>,
+}
+
+impl Shutdown {
+    /// Stops accepting; connections get the replies to what they have sent, then all cores end.
+    pub fn begin(&self) {
+        self.node.stop();
+    }
+}
+
+impl Server {
+    /// Checks the machine, listens, and starts one pinned thread per shard. Returns when all of
+    /// them serve.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        machine::check_io_uring()?;
+        machine::raise_memlock()?;
+        let clients_max = machine::raise_descriptors(config.clients_max);
+        if clients_max < config.clients_max {
+            tracing::warn!(
+                clients_max,
+                "fewer clients than asked for: raise `ulimit -n`"
+            );
+            config.clients_max = clients_max;
+        }
+        let cores_count = usize::from(config.shards);
+        let (resp, port) = listeners(config.bind, Some(config.port), cores_count)?;
+        let (http, http_port) = listeners(config.bind, config.http_port, cores_count)?;
+        let mut seeds = [0u64; 4];
+        for seed in &mut seeds {
+            *seed = random()?;
+        }
+        let hasher = KeyHasher::new(seeds);
+        let shards = (0..config.shards)
+            .map(|index| new_shard(&config, hasher, ShardIndex(index)))
+            .collect::<Result<_, _>>()?;
+        let summary = Summary {
+            shards: config.shards,
+            cpus: config.cpus.clone(),
+            dispatch: config.dispatch,
+            memory_bytes_max: config.memory_bytes_max,
+            base_bytes_max: base_bytes_max(config.shards),
+            clients_max,
+            resp: SocketAddr::new(config.bind, port.expect("RESP is always on")),
+            http: http_port.map(|port| SocketAddr::new(config.bind, port)),
+        };
+        let started = Clock::new().now();
+        let port = summary.resp.port();
+        let run_id = format!(
+            "{:016x}{:016x}{:08x}",
+            random()?,
+            random()?,
+            random()? >> 32
+        );
+        let parts = Parts {
+            config,
+            hasher,
+            shards,
+            port,
+            http_port,
+            started,
+            run_id,
+        };
+        let node = Arc::new(Node::new(parts));
+        let cores = start_cores(&node, resp, http)?;
+        Ok(Self {
+            node,
+            cores,
+            summary,
+        })
+    }
+
+    /// What is served.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// A handle that ends this server.
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown {
+            node: Arc::clone(&self.node),
+        }
+    }
+
+    /// Waits until all cores have ended.
+    ///
+    /// # Errors
+    /// The first core's failure.
+    pub fn join(self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for core in self.cores {
+            let ended = match core.join() {
+                Ok(ended) => ended,
+                Err(error) => Err(io::Error::other(error.to_string())),
+            };
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+}
+
+/// What the process may need beside the memory limit.
+fn base_bytes_max(shards: u16) -> u64 {
+    BASE_BYTES_MAX + u64::from(shards) * BASE_BYTES_MAX_PER_SHARD
+}
+
+fn listeners(
+    ip: IpAddr,
+    port: Option<u16>,
+    count: usize,
+) -> Result<(Vec<OwnedFd>, Option<u16>), StartError> {
+    let Some(port) = port else {
+        return Ok((Vec::new(), None));
+    };
+    match listen(ip, port, count) {
+        Ok((sockets, port)) => Ok((sockets, Some(port))),
+        Err(error) => Err(StartError::Listen {
+            address: SocketAddr::new(ip, port),
+            error,
+        }),
+    }
+}
+
+fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Shard, StartError> {
+    let bytes = config.memory_bytes_max / u64::from(config.shards);
+    let engine = fulmar_engine::Config {
+        memory_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
+        value_bytes_max: config.value_bytes_max,
+        ranges_count: fulmar_cluster::RANGES_COUNT,
+        hasher,
+        range_of: |key| fulmar_cluster::Range::of(key).index(),
+    };
+    Ok(Shard::new(index, engine, random()?)?)
+}
+
+fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(StartError::Random)
+}
+
+fn start_cores(
+    node: &Arc<Node>,
+    resp: Vec<OwnedFd>,
+    http: Vec<OwnedFd>,
+) -> Result<Vec<ExecutorJoinHandle<io::Result<()>>>, StartError> {
+    let (ready_sender, ready) = bounded(resp.len());
+    let mut http = http.into_iter();
+    let mut cores = Vec::with_capacity(resp.len());
+    for (index, resp) in resp.into_iter().enumerate() {
+        let mut listeners = vec![Listener::new(resp, Service::Resp)];
+        listeners.extend(http.next().map(|fd| Listener::new(fd, Service::Http)));
+        let cpu = node.config.cpus[index % node.config.cpus.len()];
+        let started = start_core(
+            Arc::clone(node),
+            index,
+            cpu,
+            listeners,
+            ready_sender.clone(),
+        );
+        match started {
+            Ok(core) => cores.push(core),
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(abandon(
+                    node,
+                    cores,
+                    StartError::Core {
+                        core: index,
+                        reason,
+                    },
+                ));
+            }
+        }
+    }
+    drop(ready_sender);
+    match wait_until_ready(&ready, cores.len()) {
+        Ok(()) => Ok(cores),
+        Err(error) => Err(abandon(node, cores, error)),
+    }
+}
+
+fn start_core(
+    node: Arc<Node>,
+    index: usize,
+    cpu: usize,
+    listeners: Vec<Listener>,
+    ready: Sender<(usize, Result<(), String>)>,
+) -> glommio::Result<ExecutorJoinHandle<io::Result<()>>, ()> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("fulmar")
+        .io_memory(EXECUTOR_IO_BYTES)
+        .ring_depth(EXECUTOR_RING_DEPTH)
+        .preempt_timer(EXECUTOR_PREEMPT)
+        .spawn(move || async move {
+            let ring = Ring::new();
+            let outcome = ring.as_ref().map(|_| ()).map_err(ToString::to_string);
+            // Nobody listens only if the start was abandoned; then `stop` has been called.
+            let _ = ready.send((index, outcome));
+            drop(ready);
+            Core::new(&node, index, ring?, listeners).run()
+        })
+}
+
+fn wait_until_ready(
+    ready: &Receiver<(usize, Result<(), String>)>,
+    count: usize,
+) -> Result<(), StartError> {
+    for _ in 0..count {
+        match ready.recv() {
+            Ok((_, Ok(()))) => {}
+            Ok((core, Err(reason))) => return Err(StartError::Core { core, reason }),
+            // A thread ended before it said anything: its executor was refused.
+            Err(_) => {
+                let reason = "its executor failed; is io_uring limited by memory?".to_owned();
+                return Err(StartError::Core { core: 0, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn abandon(
+    node: &Node,
+    cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    error: StartError,
+) -> StartError {
+    node.stop();
+    for core in cores {
+        // `error` is the cause; what follows from it is not reported.
+        let _ = core.join();
+    }
+    error
+}

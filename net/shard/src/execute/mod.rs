@@ -1,0 +1,131 @@
+//! Executes data commands on the engine, with Redis's replies.
+//!
+//! One function per command. Each writes exactly one reply, or gives the error to reply and has
+//! then written nothing. A command is atomic: all shards it touches are held by the caller, and it
+//! checks what can be refused before it changes anything.
+
+mod failure;
+mod keys;
+mod numbers;
+mod set;
+mod strings;
+mod walk;
+
+use fulmar_protocol::command::{DataCommand, Value};
+use fulmar_protocol::{CommandError, ReplySink};
+
+use crate::shard::Content;
+use crate::{Now, ShardSet, StagedChain};
+
+pub use walk::SCAN_COUNT_MAX;
+
+/// How a command ended, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It replied what it was asked for.
+    Done,
+    /// It replied an error.
+    Failed,
+}
+
+/// Executes `command` and writes its reply.
+///
+/// `shards` holds all shards that [`route`](crate::route()) names for it. `staged` has the
+/// chain of each staged argument of this command, in order; `None` where the value could not be
+/// taken in because memory ran out. All of them are stored or freed when it returns.
+///
+/// No allocation for reads, nor for writes of values that are not staged, except: GETSET and SET
+/// GET copy the old value, SCAN the keys of its reply.
+pub fn execute(
+    command: &DataCommand<'_>,
+    shards: &mut dyn ShardSet,
+    staged: &mut [Option<StagedChain>],
+    now: Now,
+    reply: &mut dyn ReplySink,
+) -> Outcome {
+    let mut context = Context {
+        shards,
+        staged,
+        now,
+        reply,
+    };
+    let result = context.dispatch(command);
+    context.free_staged();
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            reply.error(&error);
+            Outcome::Failed
+        }
+    }
+}
+
+/// What every command works on.
+struct Context<'c> {
+    shards: &'c mut dyn ShardSet,
+    staged: &'c mut [Option<StagedChain>],
+    now: Now,
+    reply: &'c mut dyn ReplySink,
+}
+
+impl Context<'_> {
+    #[inline]
+    fn dispatch(&mut self, command: &DataCommand<'_>) -> Result<(), CommandError> {
+        match *command {
+            DataCommand::Get { key } => self.get(key),
+            DataCommand::Set(ref set) => self.set(set),
+            DataCommand::GetDel { key } => self.get_del(key),
+            DataCommand::GetEx { key, expiry } => self.get_ex(key, expiry),
+            DataCommand::MGet { keys } => self.mget(keys),
+            DataCommand::MSet { pairs } => self.mset(&pairs),
+            DataCommand::MSetNx { pairs } => self.mset_nx(&pairs),
+            DataCommand::StrLen { key } => self.str_len(key),
+            DataCommand::Append { key, value } => self.append(key, value),
+            DataCommand::GetRange { key, start, end } => self.get_range(key, start, end),
+            DataCommand::SetRange { key, offset, value } => self.set_range(key, offset, value),
+            DataCommand::IncrBy { key, delta } => self.incr_by(key, delta),
+            DataCommand::IncrByFloat { key, delta } => self.incr_by_float(key, delta),
+            DataCommand::Del { keys } => self.del(keys),
+            DataCommand::Exists { keys } => self.exists(keys),
+            DataCommand::Touch { keys } => self.touch(keys),
+            DataCommand::Type { key } => self.type_of(key),
+            DataCommand::Expire { key, at, condition } => self.expire(key, at, condition),
+            DataCommand::Ttl { key, form } => self.ttl(key, form),
+            DataCommand::Persist { key } => self.persist(key),
+            DataCommand::RandomKey => self.random_key(),
+            DataCommand::Scan {
+                cursor,
+                pattern,
+                count,
+                of_type,
+            } => self.scan(cursor, pattern, count, of_type),
+            DataCommand::Keys { pattern } => self.keys(pattern),
+            DataCommand::DbSize => self.db_size(),
+            DataCommand::FlushAll => self.flush_all(),
+        }
+    }
+
+    /// The value as it can be stored. Takes a staged one out of `staged`.
+    fn content<'a>(&mut self, value: Value<'a>) -> Result<Content<'a>, CommandError> {
+        match value {
+            Value::Bytes(bytes) => Ok(Content::Bytes(bytes)),
+            Value::Staged(position) => self
+                .staged
+                .get_mut(position)
+                .and_then(Option::take)
+                .map(Content::Chain)
+                .ok_or(CommandError::OutOfMemory),
+        }
+    }
+
+    /// Frees what no command stored: the condition did not hold, or an error came first.
+    #[inline]
+    fn free_staged(&mut self) {
+        for staged in self.staged.iter_mut().filter_map(Option::take) {
+            self.shards
+                .at(staged.shard.index())
+                .cache
+                .chain_free(staged.chain);
+        }
+    }
+}

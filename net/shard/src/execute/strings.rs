@@ -1,0 +1,233 @@
+//! Reads of values, and writes of parts of them.
+
+use std::ops::Range;
+
+use fulmar_engine::{Expiry as EngineExpiry, ItemValue};
+use fulmar_protocol::command::{Expiry, Value};
+use fulmar_protocol::{CommandError, ReplySink};
+
+use super::{Context, failure};
+use crate::shard::Content;
+
+impl Context<'_> {
+    #[inline]
+    pub(super) fn get(&mut self, key: &[u8]) -> Result<(), CommandError> {
+        let (shard, key) = self.shards.locate(key);
+        match shard.cache.get(&key, self.now.time) {
+            Some(item) => reply_value(self.reply, &item.value()),
+            None => self.reply.null(),
+        }
+        Ok(())
+    }
+
+    pub(super) fn get_del(&mut self, key: &[u8]) -> Result<(), CommandError> {
+        self.get(key)?;
+        let (shard, key) = self.shards.locate(key);
+        shard.cache.delete(&key, self.now.time);
+        Ok(())
+    }
+
+    pub(super) fn get_ex(
+        &mut self,
+        key: &[u8],
+        expiry: Option<Expiry>,
+    ) -> Result<(), CommandError> {
+        let (shard, key) = self.shards.locate(key);
+        let deadline = match expiry {
+            Some(Expiry::At(deadline)) => Some(self.now.time_of(deadline)),
+            Some(Expiry::Never) | None => None,
+        };
+        let Some(item) = shard.cache.get(&key, self.now.time) else {
+            self.reply.null();
+            return Ok(());
+        };
+        let has_deadline = item.deadline().is_some();
+        reply_value(self.reply, &item.value());
+        match (expiry, deadline) {
+            (None, _) => {}
+            (Some(_), None) => {
+                if has_deadline {
+                    shard.set_expiry(&key, EngineExpiry::Never, self.now);
+                }
+            }
+            (Some(_), Some(deadline)) if deadline <= self.now.time => {
+                shard.cache.delete(&key, self.now.time);
+            }
+            (Some(_), Some(deadline)) => {
+                shard.set_expiry(&key, EngineExpiry::At(deadline), self.now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mget(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
+        self.reply.array(keys.len());
+        for key in keys {
+            self.get(key)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn str_len(&mut self, key: &[u8]) -> Result<(), CommandError> {
+        let (shard, key) = self.shards.locate(key);
+        let item = shard.cache.get(&key, self.now.time);
+        self.reply
+            .integer(length(item.map_or(0, |item| item.value().len())));
+        Ok(())
+    }
+
+    pub(super) fn get_range(
+        &mut self,
+        key: &[u8],
+        start: i64,
+        end: i64,
+    ) -> Result<(), CommandError> {
+        let (shard, key) = self.shards.locate(key);
+        let Some(item) = shard.cache.get(&key, self.now.time) else {
+            self.reply.bulk(b"");
+            return Ok(());
+        };
+        let value = item.value();
+        let range = resolve_range(start, end, value.len());
+        match value.as_slice() {
+            Some(bytes) => self.reply.bulk(&bytes[range]),
+            None => {
+                let bytes_count = range.len();
+                let mut position = 0;
+                let mut parts = value.parts().filter_map(move |part| {
+                    let within = |at: usize| at.saturating_sub(position).min(part.len());
+                    let (from, to) = (within(range.start), within(range.end));
+                    position += part.len();
+                    (from < to).then(|| &part[from..to])
+                });
+                self.reply.bulk_parts(bytes_count, &mut parts);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, key: &[u8], value: Value<'_>) -> Result<(), CommandError> {
+        let now = self.now;
+        let content = self.content(value)?;
+        let (shard, key) = self.shards.locate(key);
+        let bytes_count = match content {
+            Content::Bytes(suffix) => shard.append(&key, suffix, now),
+            Content::Chain(staged) if shard.cache.peek(&key, now.time).is_none() => {
+                let bytes_count = staged.chain.len();
+                let stored = shard.store(&key, Content::Chain(staged), EngineExpiry::Never, now);
+                stored.map(|()| bytes_count)
+            }
+            Content::Chain(staged) => {
+                let suffix = shard.unstage(staged);
+                shard.append(&key, &suffix, now)
+            }
+        };
+        self.reply
+            .integer(length(bytes_count.map_err(failure::grow)?));
+        Ok(())
+    }
+
+    pub(super) fn set_range(
+        &mut self,
+        key: &[u8],
+        offset: i64,
+        value: Value<'_>,
+    ) -> Result<(), CommandError> {
+        let now = self.now;
+        let offset = usize::try_from(offset).map_err(|_| CommandError::OffsetOutOfRange)?;
+        let content = self.content(value)?;
+        let (shard, key) = self.shards.locate(key);
+        let unstaged;
+        let bytes = match content {
+            Content::Bytes([]) => {
+                let item = shard.cache.peek(&key, now.time);
+                self.reply
+                    .integer(length(item.map_or(0, |item| item.value().len())));
+                return Ok(());
+            }
+            Content::Bytes(bytes) => bytes,
+            Content::Chain(staged) => {
+                unstaged = shard.unstage(staged);
+                &unstaged
+            }
+        };
+        let end = offset.checked_add(bytes.len());
+        if end.is_none_or(|end| end > shard.value_bytes_max()) {
+            return Err(CommandError::StringTooLong);
+        }
+        let bytes_count = shard
+            .set_range(&key, offset, bytes, now)
+            .map_err(failure::grow)?;
+        self.reply.integer(length(bytes_count));
+        Ok(())
+    }
+}
+
+/// Replies a value from where it lies.
+#[inline]
+fn reply_value(reply: &mut dyn ReplySink, value: &ItemValue<'_>) {
+    match value.as_slice() {
+        Some(bytes) => reply.bulk(bytes),
+        None => reply.bulk_parts(value.len(), &mut value.parts()),
+    }
+}
+
+/// Appends a copy of `value` to `out`.
+pub(super) fn copy_value(value: &ItemValue<'_>, out: &mut Vec<u8>) {
+    out.reserve_exact(value.len());
+    for part in value.parts() {
+        out.extend_from_slice(part);
+    }
+}
+
+/// A length as an integer reply.
+fn length(bytes_count: usize) -> i64 {
+    i64::try_from(bytes_count).expect("values are far shorter")
+}
+
+/// The bytes from `start` to `end`, both included, of a value; negative ones count from its end.
+fn resolve_range(start: i64, end: i64, bytes_count: usize) -> Range<usize> {
+    let count = length(bytes_count);
+    if start < 0 && end < 0 && start > end {
+        return 0..0;
+    }
+    let from_end = |at: i64| {
+        if at < 0 {
+            at.saturating_add(count).max(0)
+        } else {
+            at
+        }
+    };
+    let (start, end) = (from_end(start), from_end(end).min(count - 1));
+    match (usize::try_from(start), usize::try_from(end)) {
+        (Ok(start), Ok(end)) if start <= end => start..end + 1,
+        _ => 0..0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve_range;
+
+    #[test]
+    fn ranges_are_resolved_as_in_redis() {
+        for (start, end, bytes_count, expected) in [
+            (0, -1, 5, 0..5),
+            (0, 0, 5, 0..1),
+            (-3, -1, 5, 2..5),
+            (-1, -3, 5, 0..0),
+            (3, 1, 5, 0..0),
+            (-100, 100, 5, 0..5),
+            (-100, -50, 5, 0..1),
+            (5, 9, 5, 0..0),
+            (0, -1, 0, 0..0),
+            (i64::MIN, i64::MAX, 5, 0..5),
+        ] {
+            assert_eq!(
+                resolve_range(start, end, bytes_count),
+                expected,
+                "{start} {end}"
+            );
+        }
+    }
+}

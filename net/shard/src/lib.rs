@@ -1,0 +1,43 @@
+//! One core's state: executes commands against the engine, and says where they must run.
+//!
+//! Pure: no clock, no socket, no thread. Whoever calls holds the shards' tokens, reads the clocks
+//! and owns the bytes.
+//!
+//! ```text
+//!            route: which shards?                execute: on shards that are held
+//! Command --------> Route --tokens--> ShardSet --------------> engine::Cache --> ReplySink
+//!    |                                    |
+//!    +-- Transaction: MULTI ... EXEC -----+   replays its queue over one ShardSet
+//!    +-- session: what the connection and the node answer
+//! ```
+//!
+//! Invariants:
+//! 1. All writes of values and deadlines go through [`execute()`], so that watched keys notice them.
+//! 2. What a command was given is used up when it returns: staged chains are stored or freed.
+//! 3. A command replies exactly once.
+#![forbid(unsafe_code)]
+
+mod counters;
+mod execute;
+mod extended;
+mod natural;
+mod now;
+mod route;
+pub mod session;
+mod shard;
+mod shard_mask;
+mod shard_set;
+mod transaction;
+mod watch;
+
+pub use counters::{CommandCounts, Counters, ShardStats};
+pub use execute::{Outcome, SCAN_COUNT_MAX, execute};
+pub use now::Now;
+pub use route::{Route, route};
+pub use shard::{Shard, StagedChain};
+pub use shard_mask::{SHARDS_COUNT_MAX, ShardMask};
+pub use shard_set::{Held, Placement, ShardSet, Single};
+pub use transaction::{
+    Leftovers, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX, Replay, Transaction, WATCHES_MAX,
+};
+pub use watch::{WATCHED_BYTES_MAX, WATCHED_KEYS_MAX, WatchToken, WatchesFull};

@@ -1,0 +1,90 @@
+//! What only the process knows, asked for by the commands that report it.
+
+use super::{ClientState, ConfigChange, NotChangeable};
+use crate::ShardStats;
+
+/// The process behind a connection.
+///
+/// Its methods are called for INFO, CONFIG and CLIENT LIST only, never per request. They may give
+/// snapshots that are a moment old.
+pub trait Node {
+    /// What it is.
+    fn facts(&self) -> NodeFacts;
+
+    /// What can be configured.
+    fn config(&self) -> NodeConfig;
+
+    /// Counts and sizes, summed over shards and cores.
+    fn stats(&mut self) -> NodeStats;
+
+    /// Shows every connected client, the asking one too.
+    fn visit_clients(&mut self, visit: &mut dyn FnMut(&ClientState));
+
+    /// Makes all changes, or none.
+    ///
+    /// # Errors
+    /// The first change that cannot be made while running; then none was made.
+    fn change_config(&mut self, changes: &[ConfigChange]) -> Result<(), NotChangeable>;
+
+    /// Sets all counts of events to zero.
+    fn reset_stats(&mut self);
+}
+
+/// What a node is: mostly fixed from its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// 40 hexadecimal digits, different at every start.
+    pub run_id: String,
+    /// The process's id.
+    pub process_id: u32,
+    /// Operating system, release and machine, as `uname` gives them.
+    pub operating_system: String,
+    /// Path of the configuration file; empty: none.
+    pub config_file: String,
+    /// The port for HTTP, if there is one.
+    pub http_port: Option<u16>,
+    /// Shards, each with a core.
+    pub shards_count: usize,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Resident memory of the process, in bytes.
+    pub resident_bytes: u64,
+    /// CPU time the process spent in the kernel, in microseconds.
+    pub cpu_system_us: u64,
+    /// CPU time the process spent outside the kernel, in microseconds.
+    pub cpu_user_us: u64,
+}
+
+/// What a node is configured to, as far as CONFIG shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Addresses listened at, divided by spaces.
+    pub bind: String,
+    /// The port for RESP.
+    pub port: u16,
+    /// The memory limit, in bytes.
+    pub memory_bytes_max: u64,
+    /// Longest value, in bytes.
+    pub value_bytes_max: u64,
+    /// Most clients at a time.
+    pub clients_max: u32,
+    /// Seconds after which an idle client is closed; 0: never.
+    pub timeout_seconds: u32,
+}
+
+/// Counts and sizes of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// The sum over shards; its command counts include those that no shard executed.
+    pub shards: ShardStats,
+    /// Clients connected now.
+    pub clients: u64,
+    /// Connections accepted.
+    pub connections_accepted: u64,
+    /// Connections refused, because there were too many.
+    pub connections_refused: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+}

@@ -1,0 +1,202 @@
+//! One shard: an engine, its watched keys and its counts.
+
+use fulmar_cluster::ShardIndex;
+use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
+
+use crate::watch::{WatchToken, Watches, WatchesFull};
+use crate::{Counters, Now, ShardStats};
+
+/// Most bytes of scratch space kept between commands.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// One core's state. Single owner, no clock, no socket.
+///
+/// Reads may go to [`cache`](Self::cache) directly, and so may what ends items. Writes of values and
+/// deadlines go through [`execute`](crate::execute()), which also tells the watched keys of them.
+pub struct Shard {
+    /// The engine.
+    pub cache: Cache,
+    /// What was executed here.
+    pub counters: Counters,
+    watches: Watches,
+    index: ShardIndex,
+    value_bytes_max: usize,
+    random: u64,
+    scratch: Vec<u8>,
+}
+
+/// A value that was streamed into a shard's engine and waits for its command.
+#[derive(Debug)]
+pub struct StagedChain {
+    /// The shard whose engine holds it: the one of the command's key.
+    pub shard: ShardIndex,
+    /// The chain; it must be stored or freed.
+    pub chain: Chain,
+}
+
+/// A value about to be stored.
+pub(crate) enum Content<'a> {
+    /// Borrowed from the input.
+    Bytes(&'a [u8]),
+    /// In the engine already.
+    Chain(StagedChain),
+}
+
+impl Shard {
+    /// An empty shard, the `index`-th of its node. `seed` feeds RANDOMKEY.
+    ///
+    /// # Errors
+    /// Those of [`Cache::new`].
+    pub fn new(index: ShardIndex, config: Config, seed: u64) -> Result<Self, ConfigError> {
+        let value_bytes_max = config.value_bytes_max;
+        Ok(Self {
+            cache: Cache::new(config)?,
+            counters: Counters::default(),
+            watches: Watches::default(),
+            index,
+            value_bytes_max,
+            random: seed,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Its index in the node.
+    #[inline]
+    pub fn index(&self) -> ShardIndex {
+        self.index
+    }
+
+    /// Longest value it stores, in bytes.
+    pub fn value_bytes_max(&self) -> usize {
+        self.value_bytes_max
+    }
+
+    /// What there is to report.
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            commands: self.counters.clone(),
+            engine: self.cache.stats(),
+            watched_keys: self.watches.keys_count() as u64,
+        }
+    }
+
+    /// Sets the counts, but not what is held, to zero.
+    pub fn reset_stats(&mut self) {
+        self.counters = Counters::default();
+        self.cache.reset_stats();
+    }
+
+    /// Watches `key`; the token must be given back to [`unwatch`](Self::unwatch).
+    ///
+    /// # Errors
+    /// [`WatchesFull`].
+    pub fn watch(&mut self, key: &Key<'_>, now: Now) -> Result<WatchToken, WatchesFull> {
+        let exists = self.cache.peek(key, now.time).is_some();
+        self.watches.watch(self.index, key, exists)
+    }
+
+    /// Whether the key of `token` was written, or appeared or vanished, since it was watched.
+    pub fn is_dirty(&self, token: &WatchToken, now: Now) -> bool {
+        debug_assert_eq!(token.shard(), self.index);
+        self.watches.is_dirty(token, &self.cache, now.time)
+    }
+
+    /// Ends a registration.
+    pub fn unwatch(&mut self, token: WatchToken) {
+        debug_assert_eq!(token.shard(), self.index);
+        self.watches.unwatch(&token);
+    }
+
+    /// Stores a value; a chain is freed if that fails.
+    #[inline]
+    pub(crate) fn store(
+        &mut self,
+        key: &Key<'_>,
+        content: Content<'_>,
+        expiry: Expiry,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        self.watches.bump(key);
+        match content {
+            Content::Bytes(bytes) => self.cache.set(key, bytes, expiry, now.time),
+            Content::Chain(staged) => {
+                debug_assert_eq!(staged.shard, self.index);
+                self.cache.set_chain(key, staged.chain, expiry, now.time)
+            }
+        }
+    }
+
+    /// Sets the deadline of a key; true if it was there.
+    pub(crate) fn set_expiry(&mut self, key: &Key<'_>, expiry: Expiry, now: Now) -> bool {
+        let set = self.cache.set_expiry(key, expiry, now.time);
+        if set {
+            self.watches.bump(key);
+        }
+        set
+    }
+
+    /// Adds `delta` to a key's integer.
+    pub(crate) fn incr(&mut self, key: &Key<'_>, delta: i64, now: Now) -> Result<i64, IncrError> {
+        let sum = self.cache.incr(key, delta, now.time)?;
+        self.watches.bump(key);
+        Ok(sum)
+    }
+
+    /// Appends to a key's value; gives the new length.
+    pub(crate) fn append(
+        &mut self,
+        key: &Key<'_>,
+        suffix: &[u8],
+        now: Now,
+    ) -> Result<usize, StoreError> {
+        let bytes_count = self.cache.append(key, suffix, now.time)?;
+        self.watches.bump(key);
+        Ok(bytes_count)
+    }
+
+    /// Overwrites a part of a key's value; gives the new length.
+    pub(crate) fn set_range(
+        &mut self,
+        key: &Key<'_>,
+        offset: usize,
+        bytes: &[u8],
+        now: Now,
+    ) -> Result<usize, StoreError> {
+        let bytes_count = self.cache.set_range(key, offset, bytes, now.time)?;
+        self.watches.bump(key);
+        Ok(bytes_count)
+    }
+
+    /// A staged value as plain bytes, for the rare commands that cannot use a chain; frees it.
+    pub(crate) fn unstage(&mut self, staged: StagedChain) -> Vec<u8> {
+        debug_assert_eq!(staged.shard, self.index);
+        let mut bytes = Vec::new();
+        for part in self.cache.chain_parts(&staged.chain) {
+            bytes.extend_from_slice(part);
+        }
+        self.cache.chain_free(staged.chain);
+        bytes
+    }
+
+    /// The next pseudo-random number (splitmix64).
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// An empty buffer whose room is reused; give it back with [`put_scratch`](Self::put_scratch).
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    /// Takes the buffer back.
+    pub(crate) fn put_scratch(&mut self, mut scratch: Vec<u8>) {
+        scratch.clear();
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch = scratch;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the crate's public behaviour, over bytes: decoder, route, execution, encoder.
+
+mod model;
+mod redis;
+mod session;
+mod staged;
+mod support;
