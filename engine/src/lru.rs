@@ -65,6 +65,19 @@ impl LruList {
         self.push_front(slab, handle);
     }
 
+    /// Lets `to`, a copy of `from`, take its place.
+    pub(crate) fn replace(&mut self, slab: &mut Slab, from: Handle, to: Handle) {
+        let (previous, next) = (slab.previous(from), slab.next(from));
+        match previous.some() {
+            Some(previous) => slab.set_next(previous, to),
+            None => self.head = to,
+        }
+        match next.some() {
+            Some(next) => slab.set_previous(next, to),
+            None => self.tail = to,
+        }
+    }
+
     #[inline]
     fn unlink(&mut self, slab: &mut Slab, handle: Handle) {
         let (previous, next) = (slab.previous(handle), slab.next(handle));

@@ -188,6 +188,18 @@ impl Wheel {
         self.occupied[level][slot / 64] |= 1 << (slot % 64);
     }
 
+    /// Lets `to`, a copy of `from`, take its place.
+    pub(crate) fn replace(&mut self, slab: &mut Slab, from: Handle, to: Handle) {
+        let previous = Extensions::wheel_previous(slab, from);
+        if let Some(next) = Extensions::wheel_next(slab, from).some() {
+            Extensions::set_wheel_previous(slab, next, to);
+        }
+        match previous.wheel_slot() {
+            Some(slot) => self.heads[slot as usize] = to,
+            None => Extensions::set_wheel_next(slab, previous, to),
+        }
+    }
+
     fn unlink(&mut self, slab: &mut Slab, handle: Handle) {
         let previous = Extensions::wheel_previous(slab, handle);
         let next = Extensions::wheel_next(slab, handle);

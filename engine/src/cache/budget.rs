@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
 use crate::index::Index;
 use crate::limits::PAGE_BYTES;
-use crate::slab::PAGE_TABLE_ENTRY_BYTES;
+use crate::slab::{Handle, PAGE_TABLE_ENTRY_BYTES};
 use crate::wheel::Wheel;
 
 impl Cache {
@@ -52,5 +52,20 @@ impl Cache {
         while excess > 0 && self.give_up_page() {
             excess = self.slab.trim();
         }
+    }
+
+    /// Makes up for pages that could not be given up while they were pinned.
+    pub(super) fn fit_after_unpinning(&mut self) {
+        if self.slab.is_over() {
+            self.fit_budget();
+        }
+    }
+
+    /// Makes pages fit without emptying one of this item's, as long as there are others.
+    pub(super) fn fit_budget_around(&mut self, handle: Handle) {
+        self.pin_item(handle);
+        self.fit_budget();
+        self.unpin_item(handle);
+        self.fit_after_unpinning();
     }
 }

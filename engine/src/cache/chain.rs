@@ -98,6 +98,7 @@ impl Cache {
     /// Gives a chain's memory back. O(segments).
     pub fn chain_free(&mut self, chain: Chain) {
         self.free_uncommitted(chain.first);
+        self.fit_after_unpinning();
     }
 
     /// Makes a chain the value of a key. O(segments).
@@ -120,6 +121,9 @@ impl Cache {
             Resolved::Deadline(deadline) => {
                 self.commit(key, chain, deadline)?;
                 self.count_write(old.is_some());
+                if let Some(handle) = self.find(key).filter(|_| self.slab.is_over()) {
+                    self.fit_budget_around(handle);
+                }
             }
             Resolved::Past => {
                 self.chain_free(chain);
@@ -309,7 +313,7 @@ impl Cache {
             let old = self.find(key);
             self.publish(key, handle, old, deadline);
         }
-        self.chain_free(chain);
+        self.free_uncommitted(chain.first);
         allocated.map(|_| ())
     }
 

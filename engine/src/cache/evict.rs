@@ -6,7 +6,7 @@
 use crate::cache::Cache;
 use crate::cache::victim;
 use crate::error::StoreError;
-use crate::item::{Extensions, Kind, Meta};
+use crate::item::{Extensions, Kind, Meta, key_of};
 use crate::limits::EVICTION_SKIPS_MAX;
 use crate::slab::{ClassId, Handle};
 
@@ -49,9 +49,9 @@ impl Cache {
         false
     }
 
-    /// Empties one page, of the class that has gone longest without using its tail, and leaves it
-    /// to the pool. If all pages that hold evictable items also hold pinned ones, evicts one item
-    /// instead. False if nothing can be evicted. Evicts at most one page's items.
+    /// Empties one page, of the class that the policy in `victim` names, and leaves it to the pool.
+    /// If all pages that hold evictable items also hold pinned ones, evicts one item instead. False
+    /// if nothing can be evicted. Evicts and moves at most one page's items each.
     pub(super) fn give_up_page(&mut self) -> bool {
         for class in victim::by_preference(&self.lists, &self.slab) {
             if let Some(chunk) = self.unpinned_chunk(class) {
@@ -90,15 +90,20 @@ impl Cache {
         segment
     }
 
-    /// Evicts whatever has a chunk in this chunk's page.
+    /// Empties this chunk's page: the class's least recently used items go, wherever they lie, and
+    /// those of the page that are not among them move to the chunks that this frees. Long values
+    /// do not move: they are evicted.
     fn empty_page(&mut self, chunk: Handle) {
+        self.slab.seal_page(chunk);
         for chunk in self.slab.page_chunks(chunk) {
             if !self.slab.is_page_in_use(chunk) {
                 break;
             }
-            match self.slab.meta(chunk).kind() {
+            let meta = self.slab.meta(chunk);
+            match meta.kind() {
                 Kind::Free => {}
-                Kind::Item => self.evict(chunk),
+                Kind::Item if meta.has(Meta::CHAIN) => self.evict(chunk),
+                Kind::Item => self.evict_or_move(chunk),
                 Kind::Segment => {
                     let owner = self.owner_of(chunk);
                     self.evict(owner);
@@ -107,6 +112,40 @@ impl Cache {
             }
         }
         debug_assert!(!self.slab.is_page_in_use(chunk));
+    }
+
+    /// Empties the chunk of an item in a sealed page. Evicts at most one item for each chunk that
+    /// becomes free in that page.
+    fn evict_or_move(&mut self, chunk: Handle) {
+        let class = self.slab.class_of(chunk);
+        loop {
+            if let Some(elsewhere) = self.slab.allocate(class) {
+                return self.move_item(chunk, elsewhere);
+            }
+            let tail = self.lists[class.index()].tail();
+            if tail == Some(chunk) || !self.evict_tail(class) {
+                return self.evict(chunk);
+            }
+            if self.slab.meta(chunk).kind() == Kind::Free {
+                return;
+            }
+        }
+    }
+
+    /// Moves an inline item to a free chunk of its class. O(1).
+    fn move_item(&mut self, from: Handle, to: Handle) {
+        let meta = self.slab.meta(from);
+        let class = self.slab.class_of(from);
+        self.slab.copy((from, 0), (to, 0), class.chunk_bytes());
+        self.lists[class.index()].replace(&mut self.slab, from, to);
+        if meta.has(Meta::TTL) {
+            self.wheel.replace(&mut self.slab, from, to);
+        }
+        let key = key_of(&self.slab, to);
+        let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+        self.index.replace(range, hash, from, to);
+        self.slab.free(from);
+        self.departures += 1;
     }
 
     /// The item whose value a committed segment belongs to. O(segments before it).

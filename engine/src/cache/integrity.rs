@@ -21,7 +21,7 @@ impl Cache {
             "pinned chunks"
         );
         self.check_chunks(&owned);
-        let is_over = self.slab.resident_count() > self.slab.resident_max();
+        let is_over = self.slab.is_over();
         assert!(
             !is_over || pins > 0,
             "over the limit though nothing is pinned"

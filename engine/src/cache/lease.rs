@@ -118,6 +118,7 @@ impl Cache {
     /// If the lease is of another cache and this one has no lease of the same place.
     pub fn release(&mut self, lease: Lease) {
         self.unpin_item(lease.handle);
+        self.fit_after_unpinning();
     }
 
     fn spans(&self, handle: Handle, meta: Meta) -> Vec<Span> {

@@ -59,7 +59,7 @@ pub struct Cache {
     leases: LeaseTable,
     /// The latest `now` that any call brought: time doesn't go back in here.
     latest: Time,
-    /// Items that have left, for whoever must know whether a handle found before an allocation
+    /// Items that have left or moved, for whoever must know whether a handle found before an allocation
     /// is still good.
     departures: u64,
     uncommitted_count: usize,

@@ -219,10 +219,7 @@ impl Cache {
         let hash_of = Self::hash_of(&self.slab, &self.config);
         self.index.insert(key.range(), key.hash(), handle, hash_of);
         if self.index.bytes() != bytes {
-            // The page that goes must not be this item's.
-            self.pin_item(handle);
-            self.fit_budget();
-            self.unpin_item(handle);
+            self.fit_budget_around(handle);
         }
     }
 

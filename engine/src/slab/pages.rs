@@ -13,8 +13,8 @@
 //! # Invariants
 //! 1. `resident = in use + free and resident`; only those can hold memory.
 //! 2. A page in use has `used > 0` chunks, except between `take` and its first allocation.
-//! 3. A page in use with a free chunk is in its class's partial list; a full one in no list; a
-//!    page that is not in use is in one pool list or above `untouched`.
+//! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one in no
+//!    list; a page that is not in use is in one pool list or above `untouched`.
 //! 4. `take` never makes `resident` exceed `resident_max`.
 
 use crate::slab::classes::{CLASSES_COUNT, ClassId};
@@ -39,6 +39,8 @@ pub(super) struct Page {
     pub(super) pinned: u16,
     /// The owner, if in use.
     pub(super) class: Option<ClassId>,
+    /// It is being emptied, so its free chunks are not handed out.
+    pub(super) sealed: bool,
 }
 
 impl Page {
@@ -50,6 +52,7 @@ impl Page {
         used: 0,
         pinned: 0,
         class: None,
+        sealed: false,
     };
 }
 
@@ -164,7 +167,9 @@ impl PageTable {
         assert!(entry.used == 0);
         assert!(entry.pinned == 0);
         let class = entry.class.expect("a page in use has an owner");
-        self.unlink_partial(page, class);
+        if !entry.sealed {
+            self.unlink_partial(page, class);
+        }
         self.owned[class.index()] -= 1;
         self.in_use_count -= 1;
         *self.get_mut(page) = Page {
@@ -255,6 +260,7 @@ impl PageTable {
             let full = usize::from(page.used) == class.chunks_per_page();
             assert!(page.used > 0, "empty page in use");
             assert!(page.pinned <= page.used, "more pins than chunks");
+            assert!(!page.sealed, "page was left half empty");
             assert!(full != listed[index], "page is in the wrong list");
         }
         assert_eq!(owned, self.owned, "pages per class");

@@ -98,11 +98,26 @@ impl Slab {
         let was_full = usize::from(entry.used) == class.chunks_per_page();
         entry.used -= 1;
         let empty = entry.used == 0;
-        if was_full {
+        if was_full && !entry.sealed {
             self.pages.link_partial(page, class);
         }
         if empty {
             self.pages.release(page);
+            if self.is_over() {
+                self.trim();
+            }
+        }
+    }
+
+    /// Keeps the page of a chunk from handing chunks out, until it is empty and in the pool.
+    pub(crate) fn seal_page(&mut self, handle: Handle) {
+        let page = page_of(handle);
+        let class = self.class_of(handle);
+        let entry = self.pages.get_mut(page);
+        assert!(!entry.sealed);
+        entry.sealed = true;
+        if usize::from(entry.used) < class.chunks_per_page() {
+            self.pages.unlink_partial(page, class);
         }
     }
 
@@ -191,6 +206,12 @@ impl Slab {
     /// Pages that are in use, or free and still resident.
     pub(crate) fn resident_count(&self) -> usize {
         self.pages.resident_count()
+    }
+
+    /// Whether more pages are resident than may be: pinned chunks can hold them.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.pages.resident_count() > self.pages.resident_max()
     }
 
     /// Most pages that may be resident.

@@ -58,3 +58,26 @@ fn a_class_that_evicts_for_itself_is_proven_exact() {
     );
     pair.finish();
 }
+
+/// Pages that were pinned when others took memory are given up as soon as they can be.
+#[test]
+fn limit_holds_again_once_nothing_is_pinned() {
+    let mut pair = Pair::new(380 * 1024, false);
+    pair.run(Operation::ChainBegin);
+    pair.run(Operation::ChainBegin);
+    pair.run(Operation::ChainPush {
+        chain: 1,
+        len: 60_000,
+    });
+    pair.run(Operation::ChainPush {
+        chain: 0,
+        len: 60_000,
+    });
+    pair.run(Operation::Reserve(182_181));
+    pair.run(Operation::SetChain {
+        chain: 1,
+        key: 7,
+        ttl: Ttl::Never,
+    });
+    pair.finish();
+}
