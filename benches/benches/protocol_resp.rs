@@ -49,7 +49,7 @@ fn decode(criterion: &mut Criterion) {
     for (name, frame) in [
         ("get", get),
         ("set_32", set),
-        ("mget_10", self::frame(&mget)),
+        ("mget_10", frame(&mget)),
         ("set_16000", long),
     ] {
         let mut group = criterion.benchmark_group("resp_decode");
@@ -60,7 +60,7 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 decode_all(&mut decoder, black_box(&frame), |argv| {
                     black_box(argv);
-                })
+                });
             });
         });
         group.throughput(Throughput::Elements(BATCH as u64));
@@ -68,7 +68,7 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 decode_all(&mut decoder, black_box(&batch), |argv| {
                     black_box(argv);
-                })
+                });
             });
         });
         group.finish();

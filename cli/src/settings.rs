@@ -90,12 +90,14 @@ pub(crate) enum SettingsError {
         error: io::Error,
     },
     /// The file is not TOML, or has an unknown key or a value of the wrong type.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("{path}, byte {at}: {what}", path = path.display())]
     Toml {
         /// As given.
         path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
+        /// Where.
+        at: usize,
+        /// What, in one line.
+        what: String,
     },
     /// Not a list such as `0,2-5`.
     #[error("--cpus {0}: write numbers and ranges, such as 0,2-5")]
@@ -239,7 +241,8 @@ fn read(path: &PathBuf) -> Result<Settings, SettingsError> {
     })?;
     toml::from_str(&text).map_err(|error| SettingsError::Toml {
         path: path.clone(),
-        error: Box::new(error),
+        at: error.span().map_or(0, |span| span.start),
+        what: error.message().replace('\n', " "),
     })
 }
 

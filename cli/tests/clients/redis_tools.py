@@ -158,6 +158,15 @@ def redis_cli_info(context):
         clients = redis_cli(server, "CLIENT", "LIST")
         require(re.search(r"\bid=\d+ addr=127\.0\.0\.1:\d+ .*\bname=", clients), clients)
         require("maxmemory" in redis_cli(server, "CONFIG", "GET", "maxmemory"), "CONFIG GET")
+        with Connection(server.port) as connection:
+            connection.ok("SET", "gone", "v", "PX", 1)
+            wait_until(lambda: connection.call("EXISTS", "gone") == 0, 1, "it expires")
+            wait_until(lambda: "expired_keys:1" in redis_cli(server, "INFO", "stats"), 1,
+                       "expired_keys")
+            connection.ok("CONFIG", "RESETSTAT")
+            for name in ("expired_keys", "evicted_keys", "keyspace_hits", "keyspace_misses"):
+                wait_until(lambda name=name: f"{name}:0" in redis_cli(server, "INFO", "stats"), 1,
+                           f"{name} is 0 after CONFIG RESETSTAT")
 
 
 if __name__ == "__main__":

@@ -156,8 +156,9 @@ impl<'n> Core<'n> {
                 Operation::Accept => self.handle_accepted(id.index(), completion),
                 Operation::Tick => self.handle_tick(),
                 Operation::DoorbellRung if completion.result < 0 => self.ring_again(id.index()),
-                // A doorbell's message lies in the inbox; a cancelled receive reports itself.
-                Operation::Doorbell | Operation::DoorbellRung | Operation::Cancel => {}
+                Operation::Cancel => self.handle_cancelled(id),
+                // A doorbell's message lies in the inbox.
+                Operation::Doorbell | Operation::DoorbellRung => {}
             }
         }
         self.completions = completions;
@@ -242,6 +243,14 @@ impl<'n> Core<'n> {
         } else if !wanted && connection.receiving && !connection.cancelling {
             connection.cancelling = true;
             self.ring.cancel_receive(id);
+        }
+    }
+
+    /// The receive itself tells whether it was cancelled; if it went on, it may be tried again.
+    fn handle_cancelled(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.cancelling = false;
+            self.settle(id);
         }
     }
 

@@ -20,10 +20,11 @@
 //! `Allow`; there are no CORS headers, so that no web page of another origin reads or writes.
 //!
 //! - **Key**: the whole path after its first `/`, percent-decoded: `/a/b%20c` is the key `a/b c`.
-//!   Any byte can be named; a `%` without two hex digits, an empty key, or a query string on a key is
-//!   400 (a `?` in a key is `%3F`), a key above [`KEY_BYTES_MAX`] is 414. A path that *decodes* to
-//!   `-/...` is a page, however it was spelled, so no key can shadow a page or be mistaken for one;
-//!   such keys cannot be named over HTTP. Pages ignore a query string. Dot segments are not resolved.
+//!   Any byte can be named; a `%` without two hex digits, an empty key, or a query string on a key
+//!   is 400 (a `?` in a key is `%3F`), a key above [`KEY_BYTES_MAX`] is 414. A path that *decodes*
+//!   to `-/...` is a page, however it was spelled, so no key can shadow a page or be mistaken for
+//!   one; such keys cannot be named over HTTP. Pages ignore a query string. Dot segments are not
+//!   resolved.
 //! - **Body**: `application/json` only (415), parameters of the media type are ignored. An object
 //!   with `value`, a JSON string, and optionally `ttl`, a number of seconds from 0.001 to
 //!   [`TTL_SECONDS_MAX`], fractions rounded to milliseconds; `null` stands for no TTL. A field that
@@ -35,6 +36,55 @@
 //!   port, so that a page in a browser cannot reach a cache on localhost by rebinding its own name.
 //! - **Connection**: keep-alive, `Connection: close`, HTTP/1.0 and pipelining as RFC 9112 has them;
 //!   `Expect: 100-continue` is answered before the body. `GET` and `DELETE` take no body (400).
+//!
+//! # Use
+//!
+//! ```
+//! use std::sync::Arc;
+//! use fulmar_protocol::ReplySink;
+//! use fulmar_protocol::http::{CONTINUE, Config, ContentType, Decoded, Decoder, Encoder};
+//! use fulmar_protocol::http::{Request, Status};
+//!
+//! /// Serves what a connection has sent so far; returns whether it stays.
+//! fn serve(decoder: &mut Decoder, input: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+//!     loop {
+//!         let (consumed, keep_alive) = match decoder.decode(input) {
+//!             Decoded::Need { consumed } => {
+//!                 input.drain(..consumed);
+//!                 return true;
+//!             }
+//!             Decoded::Continue { consumed } => {
+//!                 out.extend_from_slice(CONTINUE);
+//!                 (consumed, true)
+//!             }
+//!             Decoded::Request { request, form, consumed } => {
+//!                 let mut encoder = Encoder::new(form, out);
+//!                 match request {
+//!                     // Here `command.as_data()` would be executed, with the encoder as its sink.
+//!                     Request::Command(_command) => encoder.null(),
+//!                     Request::Page(_page) => encoder.page(Status::Ok, ContentType::Text, b"ok"),
+//!                 }
+//!                 (consumed, form.keep_alive())
+//!             }
+//!             Decoded::Refuse { refusal, consumed } => {
+//!                 refusal.encode(out);
+//!                 (consumed, refusal.form.keep_alive())
+//!             }
+//!         };
+//!         input.drain(..consumed);
+//!         if !keep_alive {
+//!             return false;
+//!         }
+//!     }
+//! }
+//!
+//! let mut decoder = Decoder::new(Arc::new(Config::default()));
+//! let mut input = b"GET /key HTTP/1.1\r\nHost: localhost\r\n\r\nGET /-/he".to_vec();
+//! let mut out = Vec::new();
+//! assert!(serve(&mut decoder, &mut input, &mut out));
+//! assert!(out.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+//! assert_eq!(input, b"GET /-/he");
+//! ```
 //!
 //! # Invariants
 //!

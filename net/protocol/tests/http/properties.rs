@@ -69,8 +69,23 @@ fn serve_in_pieces(input: &[u8], lengths: &[usize]) -> Vec<Event> {
         server.feed(piece);
         rest = tail;
     }
-    server.events.retain(|event| *event != Event::Continue);
     server.events
+}
+
+/// The event of a refusal that ends the connection, of whatever status: which of several mistakes
+/// is found first depends on what is there of the request.
+const CLOSES: Event = Event::Refuse {
+    status: 0,
+    keep: false,
+};
+
+/// The events without what depends on the way the bytes arrived.
+fn comparable(events: Vec<Event>) -> Vec<Event> {
+    let is_refusal = |event: &Event| matches!(event, Event::Refuse { keep: false, .. });
+    let events = events.into_iter().filter(|event| *event != Event::Continue);
+    events
+        .map(|event| if is_refusal(&event) { CLOSES } else { event })
+        .collect()
 }
 
 proptest! {
@@ -79,14 +94,11 @@ proptest! {
         input in stream(),
         lengths in vec(1_usize..40, 1..10),
     ) {
-        let mut whole = decode_whole(&Config::default(), &input);
-        whole.retain(|event| *event != Event::Continue);
-        let mut pieces = serve_in_pieces(&input, &lengths);
+        let whole = comparable(decode_whole(&Config::default(), &input));
+        let mut pieces = comparable(serve_in_pieces(&input, &lengths));
         // What can never become a request is refused at the latest when its length has doubled.
-        if pieces.len() < whole.len()
-            && let Some(refusal @ Event::Refuse { keep: false, .. }) = whole.last()
-        {
-            pieces.push(refusal.clone());
+        if pieces.len() < whole.len() && whole.last() == Some(&CLOSES) {
+            pieces.push(CLOSES);
         }
         assert_eq!(pieces, whole);
     }

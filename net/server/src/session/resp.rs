@@ -396,7 +396,7 @@ impl RespSession {
         context: &mut Context<'_, '_>,
     ) -> Outcome {
         free_chains(std::mem::take(chains), context);
-        self.transaction.abort();
+        release(self.transaction.reject(error), context.dispatcher);
         self.encoder(context.output).error(error);
         if let Some(spec) = spec {
             context.dispatcher.count_rejected(spec.id);

@@ -84,10 +84,12 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs("2.0.0", "O(N) when N is the number of configuration parameters provided", "Set configuration parameters to the given values"),
     spec(Id::ConfigResetStat, "config|resetstat", 2, Group::Server, OPERATOR)
+        .scope(Scope::AllShards)
         .docs("2.0.0", "O(1)", "Reset the stats returned by INFO"),
     spec(Id::ConfigHelp, "config|help", 2, Group::Server, ALWAYS)
         .docs("5.0.0", "O(1)", "Show helpful text about the different subcommands"),
     spec(Id::Info, "info", -1, Group::Server, ALWAYS)
+        .scope(Scope::AllShards)
         .only_categories(&[Category::Dangerous])
         .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
         .docs("1.0.0", "O(1)", "Get information and statistics about the server"),
