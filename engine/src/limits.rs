@@ -11,6 +11,10 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// slab class costs at most about 6 % below it, and a chain costs less than that above it.
 pub const INLINE_ITEM_BYTES_MAX: usize = 4096;
 
+/// A value up to this length lies in its item's chunk however long the key is, so that whoever
+/// reads numbers finds them in one piece.
+pub const SHORT_VALUE_BYTES_MAX: usize = 64;
+
 /// Bytes in a page, the unit in which memory moves between slab classes and the system.
 pub const PAGE_BYTES: usize = 64 * 1024;
 

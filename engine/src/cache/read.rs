@@ -65,6 +65,15 @@ impl Cache {
         Some(self.item(handle))
     }
 
+    /// Starts to load what a call on `key` will read, so that the misses of several keys overlap.
+    /// Changes nothing; a wrong guess costs only the load.
+    #[inline]
+    pub fn prefetch(&self, key: &Key<'_>) {
+        if let Some(handle) = self.index.find(key.range(), key.hash(), |_| true) {
+            self.slab.prefetch(handle);
+        }
+    }
+
     /// The handle of a key's live item. An expired one is reclaimed.
     #[inline]
     pub(super) fn find_or_expire(&mut self, key: &Key<'_>, now: Time) -> Option<Handle> {

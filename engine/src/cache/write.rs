@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::error::StoreError;
 use crate::item::{Extensions, ItemValue, Layout, Meta};
 use crate::key::Key;
-use crate::limits::{INLINE_ITEM_BYTES_MAX, KEY_BYTES_MAX};
+use crate::limits::{INLINE_ITEM_BYTES_MAX, KEY_BYTES_MAX, SHORT_VALUE_BYTES_MAX};
 use crate::slab::{ClassId, Handle};
 use crate::time::{Expiry, Time};
 
@@ -141,7 +141,7 @@ impl Cache {
             value_len,
             self.wheel.form(deadline).flag(),
         );
-        if layout.bytes() > INLINE_ITEM_BYTES_MAX && value_len > 0 {
+        if layout.bytes() > INLINE_ITEM_BYTES_MAX && value_len > SHORT_VALUE_BYTES_MAX {
             return None;
         }
         let class = ClassId::fitting(layout.bytes()).expect("the longest key fits a class");

@@ -27,6 +27,8 @@ struct Entry {
     deadline: Option<Time>,
     class: ClassId,
     used_at: u64,
+    /// False for an item that eviction may have passed over, as leased, at a moment unknown.
+    is_order_known: bool,
 }
 
 /// A cache and its model.
@@ -271,7 +273,20 @@ impl Pair {
             own_evicted || evicted == gone.len() as u64,
             "eviction count"
         );
-        if !self.gave_up_page {
+        if self.gave_up_page {
+            let leased: Vec<u16> = self
+                .entries
+                .keys()
+                .copied()
+                .filter(|&key| self.is_held_leased(key))
+                .collect();
+            for key in leased {
+                self.entries
+                    .get_mut(&key)
+                    .expect("from the map")
+                    .is_order_known = false;
+            }
+        } else {
             let mut by_class: HashMap<ClassId, Vec<u16>> = HashMap::new();
             for &key in &gone {
                 by_class
@@ -295,6 +310,7 @@ impl Pair {
     /// Walks a class from its least recently used key and meets no key that stayed, other than
     /// leased ones, before it has met all that are gone.
     fn prove_least_recent(&mut self, class: ClassId, mut gone: Vec<u16>, own: Option<u16>) {
+        gone.retain(|key| self.entries[key].is_order_known);
         self.exact_evictions += gone.len() as u64;
         while !gone.is_empty() {
             let in_class = self
@@ -313,10 +329,19 @@ impl Pair {
                     self.entries.remove(&least);
                 }
             } else {
-                let is_pinned = Some(least) == own || self.is_leased(least);
-                assert!(is_pinned, "{least} was used less recently but stayed");
+                let is_excused = Some(least) == own
+                    || !self.entries[&least].is_order_known
+                    || self.is_held_leased(least);
+                assert!(is_excused, "{least} was used less recently but stayed");
                 self.use_now(least);
             }
+        }
+    }
+
+    fn use_by_caller(&mut self, key: u16) {
+        self.use_now(key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.is_order_known = true;
         }
     }
 
@@ -361,8 +386,9 @@ impl Pair {
         self.cache.list_of(handle, self.cache.slab.meta(handle))
     }
 
-    fn is_leased(&self, key: u16) -> bool {
-        self.cache.slab.meta(self.handle_of(key)).has(Meta::LEASED)
+    /// Whether the key's present item is in the cache and leased.
+    fn is_held_leased(&self, key: u16) -> bool {
+        self.peek(key).is_some() && self.cache.slab.meta(self.handle_of(key)).has(Meta::LEASED)
     }
 
     /// What the call means for the model.
@@ -373,12 +399,12 @@ impl Pair {
         match (operation.clone(), outcome) {
             (Operation::Get(_) | Operation::Touch(_), Outcome::Found(found)) => {
                 assert_eq!(found, exists);
-                self.use_now(key);
+                self.use_by_caller(key);
             }
             (Operation::Lease(_), outcome) => {
                 if matches!(outcome, Outcome::Found(true)) {
                     assert!(exists);
-                    self.use_now(key);
+                    self.use_by_caller(key);
                 }
             }
             (Operation::Delete(_), Outcome::Found(found)) => {
@@ -513,7 +539,7 @@ impl Pair {
                 .get_mut(&key)
                 .expect("a failed write stores nothing")
                 .class = class;
-            self.use_now(key);
+            self.entries.get_mut(&key).expect("as above").is_order_known = false;
         }
     }
 
@@ -545,6 +571,7 @@ impl Pair {
                 deadline,
                 class,
                 used_at,
+                is_order_known: true,
             },
         );
     }

@@ -181,8 +181,7 @@ fn overwriting_a_deadline_leaves_no_garbage() {
     assert_eq!(cache.stats().pages_in_use, 1);
 }
 
-/// The bound on work per call is what keeps a call short; the time is only a sanity check, with
-/// room for a slow machine and an unoptimised build.
+/// The bound on work per call is what keeps a call short; the time is checked in release builds.
 #[test]
 #[cfg(not(miri))]
 fn many_items_that_expire_together_go_in_bounded_steps() {
@@ -215,7 +214,7 @@ fn many_items_that_expire_together_go_in_bounded_steps() {
     assert!(calls >= items as usize / ADVANCE_WORK_MAX);
     let elapsed = start.elapsed();
     println!("{items} items in {calls} calls, {elapsed:?}");
-    assert!(elapsed < Duration::from_secs(5));
+    assert!(cfg!(debug_assertions) || elapsed < Duration::from_secs(2));
 }
 
 #[test]
@@ -352,6 +351,17 @@ fn counters_count_in_place_and_say_what_is_wrong() {
         .peek(&key(b"n"), Time(0))
         .and_then(|item| item.deadline());
     assert_eq!(deadline, Some(Time(9)));
+    cache.check_integrity();
+}
+
+#[test]
+fn counters_work_under_the_longest_key() {
+    let mut cache = cache(MIB);
+    let longest = vec![b'k'; KEY_BYTES_MAX];
+    assert_eq!(cache.incr(&key(&longest), 5, Time(0)), Ok(5));
+    assert_eq!(cache.incr(&key(&longest), 6, Time(0)), Ok(11));
+    assert!(cache.set_expiry(&key(&longest), Expiry::At(Time(u64::MAX)), Time(0)));
+    assert_eq!(cache.incr(&key(&longest), 6, Time(0)), Ok(17));
     cache.check_integrity();
 }
 
@@ -512,4 +522,28 @@ fn why_items_left_adds_up() {
     ];
     assert!(left.iter().all(|&count| count > 0), "{left:?}");
     assert_eq!(left.iter().sum::<u64>(), created);
+}
+
+#[test]
+fn leased_item_is_passed_over_by_eviction() {
+    let mut cache = cache(MIB);
+    cache
+        .set(&key(b"leased"), &[1; 500], Expiry::Never, Time(0))
+        .expect("fits");
+    let lease = cache.lease(&key(b"leased"), Time(0)).expect("live");
+    for number in 0..5000u32 {
+        cache
+            .set(
+                &key(&number.to_le_bytes()),
+                &[1; 500],
+                Expiry::Never,
+                Time(0),
+            )
+            .expect("fits");
+    }
+    assert!(cache.stats().evicted > 2000);
+    assert_eq!(cache.stats().zombies, 0);
+    assert!(cache.get(&key(b"leased"), Time(0)).is_some());
+    cache.release(lease);
+    cache.check_integrity();
 }
