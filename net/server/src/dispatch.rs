@@ -196,6 +196,14 @@ impl<'n> Dispatcher<'n> {
 
     // --- single shards ---
 
+    /// Whether a command for `shard` is executed here, if its token can be had. Behind a command
+    /// that went to another core none is borrowed, so that those for one shard keep their order.
+    #[inline]
+    pub(crate) fn runs_in_place(&self, shard: ShardIndex, output: &Output) -> bool {
+        let borrows = self.node.config.dispatch == Dispatch::Borrow && output.holes_count() == 0;
+        shard == self.own || borrows
+    }
+
     /// Executes a command on one shard, or sends it there.
     #[inline]
     pub(crate) fn run(
@@ -206,8 +214,7 @@ impl<'n> Dispatcher<'n> {
         output: &mut Output,
     ) -> Outcome {
         let is_own = routed.shard == self.own;
-        let in_place =
-            is_own || (self.node.config.dispatch == Dispatch::Borrow && output.holes_count() == 0);
+        let in_place = self.runs_in_place(routed.shard, output);
         if in_place && tokens.try_take(routed.shard) {
             if !is_own {
                 self.counters().borrows.add(1);

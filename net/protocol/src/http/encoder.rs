@@ -51,9 +51,9 @@ impl ContentType {
 /// Appends the response to one request to a buffer.
 ///
 /// As a [`ReplySink`] it takes the reply of the request's command. A reply that the command cannot
-/// have is answered 500. Of several replies, or the elements of an aggregate, only the first counts,
-/// so that there is exactly one response. A value goes to the buffer without another allocation,
-/// except one that comes in parts and has something to escape.
+/// have is answered 500. Of several replies, or the elements of an aggregate, only the first
+/// counts, so that there is exactly one response. A value goes to the buffer without another
+/// allocation, except one that comes in parts and has something to escape.
 #[derive(Debug)]
 pub struct Encoder<'a> {
     out: &'a mut Vec<u8>,

@@ -89,8 +89,9 @@
 //! # Invariants
 //!
 //! 1. One framing only. Whatever two parsers could read differently closes the connection:
-//!    Content-Length with Transfer-Encoding, a second Content-Length, a coding other than `chunked`,
-//!    folded lines, a bare LF, space before a colon, a chunk size that is not 1 to 16 hex digits.
+//!    Content-Length with Transfer-Encoding, a second Content-Length, a coding other than
+//!    `chunked`, folded lines, a bare LF, space before a colon, a chunk size that is not 1 to 16
+//!    hex digits.
 //! 2. A request that is framed well but refused is read to its end, answered, and the connection
 //!    stays; unless its body is above [`DRAIN_BYTES_MAX`] or the client asked before sending it.
 //! 3. Nothing is reserved from a declared length; memory follows the bytes that came.

@@ -319,6 +319,19 @@ impl Decoder {
     }
 }
 
+/// The length of the command that `input` begins with, its arguments left in `slices`, if it is an
+/// array that lies there whole. For looking ahead: it decides nothing and keeps nothing.
+#[inline]
+pub fn peek<'i>(input: &'i [u8], slices: &mut Slices<'i>) -> Option<usize> {
+    if input.first() != Some(&b'*') {
+        return None;
+    }
+    match scan_multibulk(input, slices) {
+        Scan::Complete { consumed } => Some(consumed),
+        _ => None,
+    }
+}
+
 /// An incomplete command is held only if it has at least so many complete arguments ...
 const RESCANNED_ARGS_MAX: usize = 32;
 

@@ -54,8 +54,10 @@ impl<'i> Slices<'i> {
         self.many.push(slice);
     }
 
+    /// The arguments that were decoded last.
+    #[must_use]
     #[inline]
-    pub(super) fn as_slice(&self) -> &[&'i [u8]] {
+    pub fn as_slice(&self) -> &[&'i [u8]] {
         if self.many.is_empty() {
             &self.inline[..self.inline_count]
         } else {

@@ -11,7 +11,7 @@ mod header;
 mod inline;
 mod partial;
 
-pub use decoder::{Decoded, Decoder};
+pub use decoder::{Decoded, Decoder, peek};
 pub use encoder::{Encoder, RespVersion};
 pub use error::WireError;
 pub use frame::{Frame, Slices};

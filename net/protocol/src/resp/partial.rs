@@ -5,7 +5,7 @@
 //! refused is dropped while its frame is read to the end.
 //!
 //! Invariants:
-//! 1. `ends` rises and its last element is `buffer.len()`; argument n is `buffer[ends[n-1]..ends[n]]`.
+//! 1. `ends` rises to `buffer.len()`; argument n is `buffer[ends[n-1]..ends[n]]`.
 //! 2. `buffer` and `ends` hold at most `FRAME_BYTES_MAX` bytes; once refused they hold none.
 //! 3. A staged argument is empty in `buffer`, and `staged` rises by position.
 

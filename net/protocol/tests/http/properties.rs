@@ -130,7 +130,8 @@ proptest! {
             (format!("Content-Length: {}", body.len()), body)
         };
         let input = format!(
-            "POST /{path} HTTP/1.1\r\nHost: [::1]\r\ncontent-type: application/json\r\n{length}\r\n\r\n{body}"
+            "POST /{path} HTTP/1.1\r\nHost: [::1]\r\ncontent-type: application/json\r\n\
+             {length}\r\n\r\n{body}"
         );
         let events = serve_in_pieces(input.as_bytes(), &lengths);
         let bytes = value.clone().into_bytes();

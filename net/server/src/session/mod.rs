@@ -1,6 +1,7 @@
 //! What a connection speaks: from its bytes to commands, and to the dispatcher.
 
 mod http;
+mod lookahead;
 mod resp;
 
 use std::os::fd::OwnedFd;

@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use fulmar_cluster::ShardIndex;
+use fulmar_engine::Key;
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
@@ -14,6 +15,7 @@ use fulmar_shard::session::{ClientState, execute_connection, is_queued, reply_ve
 use fulmar_shard::{Leftovers, Route, ShardMask, StagedChain, Transaction, execute, route};
 use fulmar_shard::{Outcome as Executed, Replay};
 
+use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Served, Stop};
 use crate::clients::Registration;
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed};
@@ -105,7 +107,7 @@ impl RespSession {
     fn run_pending(&mut self, context: &mut Context<'_, '_>) -> Option<Stop> {
         let mut pending = self.pending.take()?;
         let mut chains = std::mem::take(&mut pending.chains);
-        let outcome = pending.with_argv(|argv| self.run(argv, &mut chains, context));
+        let outcome = pending.with_argv(|argv| self.run(argv, None, &mut chains, context));
         let stop = match outcome {
             Outcome::Done => return self.is_quitting.then_some(Stop::Close),
             Outcome::Busy => Stop::Again,
@@ -124,22 +126,30 @@ impl RespSession {
         context: &mut Context<'_, '_>,
     ) -> Stop {
         let mut slices = Slices::new();
+        let mut lookahead = Lookahead::new();
         // The frames borrow from the decoder while the rest of the session runs them.
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(0));
-        let stop = self.decode_with(&mut decoder, input, &mut slices, consumed, context);
+        let mut decoder_slices = (&mut decoder, &mut slices);
+        let stop = self.decode_with(
+            &mut decoder_slices,
+            &mut lookahead,
+            input,
+            consumed,
+            context,
+        );
         self.decoder = decoder;
         stop
     }
 
     fn decode_with<'i>(
         &mut self,
-        decoder: &mut Decoder,
+        (decoder, slices): &mut (&mut Decoder, &mut Slices<'i>),
+        lookahead: &mut Lookahead<'i>,
         input: &'i [u8],
-        slices: &mut Slices<'i>,
         consumed: &mut usize,
         context: &mut Context<'_, '_>,
     ) -> Stop {
-        for _ in 0..COMMANDS_PER_TURN {
+        for turn in 0..COMMANDS_PER_TURN {
             if context.output.bytes() >= crate::connection::OUTPUT_BYTES_MAX {
                 return Stop::Wait;
             }
@@ -148,6 +158,15 @@ impl RespSession {
                     return Stop::Again;
                 }
                 self.begin_chain(shard, context);
+            }
+            // A single command has nothing to overlap with.
+            if turn > 0 && lookahead.is_used_up() && *consumed < input.len() {
+                lookahead.look(
+                    &input[*consumed..],
+                    context.dispatcher,
+                    context.tokens,
+                    context.output,
+                );
             }
             match decoder.decode(&input[*consumed..], slices) {
                 Decoded::Need => return Stop::NeedInput,
@@ -158,7 +177,10 @@ impl RespSession {
                 } => {
                     *consumed += used;
                     self.receiving_into = None;
-                    if let Some(stop) = self.run_or_keep(&frame.argv(), context) {
+                    let argv = frame.argv();
+                    let known = argv.args.get(1).and_then(|key| lookahead.known(key));
+                    lookahead.step();
+                    if let Some(stop) = self.run_or_keep(&argv, known, context) {
                         return stop;
                     }
                 }
@@ -201,9 +223,14 @@ impl RespSession {
 
     /// Runs a command, or keeps it for later; says why to stop, if so.
     #[inline]
-    fn run_or_keep(&mut self, argv: &Argv<'_>, context: &mut Context<'_, '_>) -> Option<Stop> {
+    fn run_or_keep(
+        &mut self,
+        argv: &Argv<'_>,
+        known: Option<(ShardIndex, Key<'_>)>,
+        context: &mut Context<'_, '_>,
+    ) -> Option<Stop> {
         let mut chains = std::mem::take(&mut self.chains);
-        let outcome = self.run(argv, &mut chains, context);
+        let outcome = self.run(argv, known, &mut chains, context);
         if outcome == Outcome::Done {
             return self.is_quitting.then_some(Stop::Close);
         }
@@ -221,6 +248,7 @@ impl RespSession {
     fn run(
         &mut self,
         argv: &Argv<'_>,
+        known: Option<(ShardIndex, Key<'_>)>,
         chains: &mut Vec<Option<StagedChain>>,
         context: &mut Context<'_, '_>,
     ) -> Outcome {
@@ -237,7 +265,10 @@ impl RespSession {
             Err(error) => return self.reject(Some(spec), &error, chains, context),
         };
         let placement = context.dispatcher.placement();
-        let route = route(spec, argv, &placement);
+        let route = match known {
+            Some((shard, key)) if spec.keys.is_only_the_first() => Route::One(shard, key),
+            _ => route(spec, argv, &placement),
+        };
         if let (Command::Data(command), Route::One(shard, key), true) =
             (&command, &route, chains.is_empty())
         {

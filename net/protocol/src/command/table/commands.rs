@@ -15,6 +15,8 @@ const STORE: Flags = Flags::WRITE.and(Flags::DENY_OOM);
 const STORE_FAST: Flags = STORE.and(Flags::FAST);
 
 /// Every command and subcommand, in the order of [`CommandId`].
+// Formatted by hand: a line for each property, so that rows can be compared.
+#[rustfmt::skip]
 pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::Ping, "ping", -1, Group::Connection, Flags::FAST)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -44,7 +46,11 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .docs("6.2.0", "O(1)", "Returns information about the current client connection."),
     spec(Id::ClientList, "client|list", -2, Group::Connection, OPERATOR)
         .tips(&["nondeterministic_output"])
-        .docs("2.4.0", "O(N) where N is the number of client connections", "Get the list of client connections"),
+        .docs(
+            "2.4.0",
+            "O(N) where N is the number of client connections",
+            "Get the list of client connections",
+        ),
     spec(Id::ClientNoEvict, "client|no-evict", 3, Group::Connection, OPERATOR)
         .docs("7.0.0", "O(1)", "Set client eviction mode for the current connection"),
     spec(Id::ClientHelp, "client|help", 2, Group::Connection, ALWAYS)
@@ -53,25 +59,45 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .only_categories(&[Category::Connection])
         .tips(&["nondeterministic_output_order"])
         .container(6)
-        .docs("2.8.13", "O(N) where N is the total number of Redis commands", "Get array of Redis command details"),
+        .docs(
+            "2.8.13",
+            "O(N) where N is the total number of Redis commands",
+            "Get array of Redis command details",
+        ),
     spec(Id::CommandCount, "command|count", 2, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
         .docs("2.8.13", "O(1)", "Get total number of Redis commands"),
     spec(Id::CommandDocs, "command|docs", -2, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
         .tips(&["nondeterministic_output_order"])
-        .docs("7.0.0", "O(N) where N is the number of commands to look up", "Get array of specific Redis command documentation"),
+        .docs(
+            "7.0.0",
+            "O(N) where N is the number of commands to look up",
+            "Get array of specific Redis command documentation",
+        ),
     spec(Id::CommandInfo, "command|info", -2, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
         .tips(&["nondeterministic_output_order"])
-        .docs("2.8.13", "O(N) where N is the number of commands to look up", "Get array of specific Redis command details, or all when no argument is given."),
+        .docs(
+            "2.8.13",
+            "O(N) where N is the number of commands to look up",
+            "Get array of specific Redis command details, or all when no argument is given.",
+        ),
     spec(Id::CommandList, "command|list", -2, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
         .tips(&["nondeterministic_output_order"])
-        .docs("7.0.0", "O(N) where N is the total number of Redis commands", "Get an array of Redis command names"),
+        .docs(
+            "7.0.0",
+            "O(N) where N is the total number of Redis commands",
+            "Get an array of Redis command names",
+        ),
     spec(Id::CommandGetKeys, "command|getkeys", -4, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
-        .docs("2.8.13", "O(N) where N is the number of arguments to the command", "Extract keys given a full Redis command"),
+        .docs(
+            "2.8.13",
+            "O(N) where N is the number of arguments to the command",
+            "Extract keys given a full Redis command",
+        ),
     spec(Id::CommandHelp, "command|help", 2, Group::Server, ALWAYS)
         .only_categories(&[Category::Connection])
         .docs("5.0.0", "O(1)", "Show helpful text about the different subcommands"),
@@ -79,10 +105,18 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .container(4)
         .docs("2.0.0", "Depends on subcommand.", "A container for server configuration commands"),
     spec(Id::ConfigGet, "config|get", -3, Group::Server, OPERATOR)
-        .docs("2.0.0", "O(N) when N is the number of configuration parameters provided", "Get the values of configuration parameters"),
+        .docs(
+            "2.0.0",
+            "O(N) when N is the number of configuration parameters provided",
+            "Get the values of configuration parameters",
+        ),
     spec(Id::ConfigSet, "config|set", -4, Group::Server, OPERATOR)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-        .docs("2.0.0", "O(N) when N is the number of configuration parameters provided", "Set configuration parameters to the given values"),
+        .docs(
+            "2.0.0",
+            "O(N) when N is the number of configuration parameters provided",
+            "Set configuration parameters to the given values",
+        ),
     spec(Id::ConfigResetStat, "config|resetstat", 2, Group::Server, OPERATOR)
         .scope(Scope::AllShards)
         .docs("2.0.0", "O(1)", "Reset the stats returned by INFO"),
@@ -102,12 +136,20 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .scope(Scope::AllShards)
         .only_categories(&[Category::Keyspace, Category::Dangerous])
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .docs("1.0.0", "O(N) where N is the total number of keys", "Remove all keys from all databases"),
+        .docs(
+            "1.0.0",
+            "O(N) where N is the total number of keys",
+            "Remove all keys from all databases",
+        ),
     spec(Id::FlushDb, "flushdb", -1, Group::Server, Flags::WRITE)
         .scope(Scope::AllShards)
         .only_categories(&[Category::Keyspace, Category::Dangerous])
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .docs("1.0.0", "O(N) where N is the total number of keys", "Remove all keys from the current database"),
+        .docs(
+            "1.0.0",
+            "O(N) where N is the total number of keys",
+            "Remove all keys from the current database",
+        ),
     spec(Id::Time, "time", 1, Group::Server, ALWAYS_FAST)
         .tips(&["nondeterministic_output"])
         .docs("2.6.0", "O(1)", "Return the current server time"),
@@ -144,35 +186,63 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::MGet, "mget", -2, Group::String, READ_FAST)
         .keys(KeySpec::from(1, 1), &["RO", "access"])
         .tips(&["request_policy:multi_shard"])
-        .docs("1.0.0", "O(N) where N is the number of keys to retrieve.", "Get the values of all the given keys"),
+        .docs(
+            "1.0.0",
+            "O(N) where N is the number of keys to retrieve.",
+            "Get the values of all the given keys",
+        ),
     spec(Id::MSet, "mset", -3, Group::String, STORE)
         .keys(KeySpec::from(1, 2), &["OW", "update"])
         .values(KeySpec::from(2, 2))
         .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
-        .docs("1.0.1", "O(N) where N is the number of keys to set.", "Set multiple keys to multiple values"),
+        .docs(
+            "1.0.1",
+            "O(N) where N is the number of keys to set.",
+            "Set multiple keys to multiple values",
+        ),
     spec(Id::MSetNx, "msetnx", -3, Group::String, STORE)
         .keys(KeySpec::from(1, 2), &["OW", "insert"])
         .values(KeySpec::from(2, 2))
         .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
-        .docs("1.0.1", "O(N) where N is the number of keys to set.", "Set multiple keys to multiple values, only if none of the keys exist"),
+        .docs(
+            "1.0.1",
+            "O(N) where N is the number of keys to set.",
+            "Set multiple keys to multiple values, only if none of the keys exist",
+        ),
     spec(Id::StrLen, "strlen", 2, Group::String, READ_FAST)
         .keys(KeySpec::one(1), &["RO"])
         .docs("2.2.0", "O(1)", "Get the length of the value stored in a key"),
     spec(Id::Append, "append", 3, Group::String, STORE_FAST)
         .keys(KeySpec::one(1), &["RW", "insert"])
         .values(KeySpec::one(2))
-        .docs("2.0.0", "O(N) where N is the length of the resulting string", "Append a value to a key"),
+        .docs(
+            "2.0.0",
+            "O(N) where N is the length of the resulting string",
+            "Append a value to a key",
+        ),
     spec(Id::GetRange, "getrange", 4, Group::String, Flags::READONLY)
         .keys(KeySpec::one(1), &["RO", "access"])
-        .docs("2.4.0", "O(N) where N is the length of the returned string", "Get a substring of the string stored at a key"),
+        .docs(
+            "2.4.0",
+            "O(N) where N is the length of the returned string",
+            "Get a substring of the string stored at a key",
+        ),
     spec(Id::Substr, "substr", 4, Group::String, Flags::READONLY)
         .keys(KeySpec::one(1), &["RO", "access"])
         .deprecated("2.0.0", "`GETRANGE`")
-        .docs("1.0.0", "O(N) where N is the length of the returned string", "Get a substring of the string stored at a key"),
+        .docs(
+            "1.0.0",
+            "O(N) where N is the length of the returned string",
+            "Get a substring of the string stored at a key",
+        ),
     spec(Id::SetRange, "setrange", 4, Group::String, STORE)
         .keys(KeySpec::one(1), &["RW", "update"])
         .values(KeySpec::one(3))
-        .docs("2.2.0", "O(N) where N is the length of the resulting string", "Overwrite part of a string at key starting at the specified offset"),
+        .docs(
+            "2.2.0",
+            "O(N) where N is the length of the resulting string",
+            "Overwrite part of a string at key starting at the specified offset",
+        ),
     spec(Id::Incr, "incr", 2, Group::String, STORE_FAST)
         .keys(KeySpec::one(1), &["RW", "access", "update"])
         .docs("1.0.0", "O(1)", "Increment the integer value of a key by one"),
@@ -195,7 +265,11 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::Unlink, "unlink", -2, Group::Generic, WRITE_FAST)
         .keys(KeySpec::from(1, 1), &["RM", "delete"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .docs("4.0.0", "O(N) where N is the number of keys that will be removed", "Delete a key; the same as DEL"),
+        .docs(
+            "4.0.0",
+            "O(N) where N is the number of keys that will be removed",
+            "Delete a key; the same as DEL",
+        ),
     spec(Id::Exists, "exists", -2, Group::Generic, READ_FAST)
         .keys(KeySpec::from(1, 1), &["RO"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
@@ -203,7 +277,11 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::Touch, "touch", -2, Group::Generic, READ_FAST)
         .keys(KeySpec::from(1, 1), &["RO"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .docs("3.2.1", "O(N) where N is the number of keys that will be touched.", "Alters the last access time of keys. Returns the number of existing keys specified."),
+        .docs(
+            "3.2.1",
+            "O(N) where N is the number of keys that will be touched.",
+            "Alters the last access time of keys. Returns the number of existing keys specified.",
+        ),
     spec(Id::Type, "type", 2, Group::Generic, READ_FAST)
         .keys(KeySpec::one(1), &["RO"])
         .docs("1.0.0", "O(1)", "Determine the type stored at key"),
@@ -218,7 +296,11 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .docs("1.2.0", "O(1)", "Set the expiration for a key as a UNIX timestamp"),
     spec(Id::PExpireAt, "pexpireat", -3, Group::Generic, WRITE_FAST)
         .keys(KeySpec::one(1), &["RW", "update"])
-        .docs("2.6.0", "O(1)", "Set the expiration for a key as a UNIX timestamp specified in milliseconds"),
+        .docs(
+            "2.6.0",
+            "O(1)",
+            "Set the expiration for a key as a UNIX timestamp specified in milliseconds",
+        ),
     spec(Id::Ttl, "ttl", 2, Group::Generic, READ_FAST)
         .keys(KeySpec::one(1), &["RO", "access"])
         .tips(&["nondeterministic_output"])
@@ -243,21 +325,41 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::Scan, "scan", -2, Group::Generic, Flags::READONLY)
         .scope(Scope::AllShards)
         .tips(&["nondeterministic_output", "request_policy:special"])
-        .docs("2.8.0", "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of keys.", "Incrementally iterate the keys space"),
+        .docs(
+            "2.8.0",
+            "O(1) for every call, O(N) for a complete iteration where N is the number of keys",
+            "Incrementally iterate the keys space",
+        ),
     spec(Id::Keys, "keys", 2, Group::Generic, Flags::READONLY)
         .scope(Scope::AllShards)
         .only_categories(&[Category::Keyspace, Category::Dangerous])
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
-        .docs("1.0.0", "O(N) where N is the total number of keys", "Find all keys matching the given pattern"),
+        .docs(
+            "1.0.0",
+            "O(N) where N is the total number of keys",
+            "Find all keys matching the given pattern",
+        ),
     spec(Id::Multi, "multi", 1, Group::Transactions, TRANSACTION)
         .docs("1.2.0", "O(1)", "Mark the start of a transaction block"),
     spec(Id::Exec, "exec", 1, Group::Transactions, EXEC)
-        .docs("1.2.0", "Depends on commands in the transaction", "Execute all commands issued after MULTI"),
+        .docs(
+            "1.2.0",
+            "Depends on commands in the transaction",
+            "Execute all commands issued after MULTI",
+        ),
     spec(Id::Discard, "discard", 1, Group::Transactions, TRANSACTION)
-        .docs("2.0.0", "O(N), when N is the number of queued commands", "Discard all commands issued after MULTI"),
+        .docs(
+            "2.0.0",
+            "O(N), when N is the number of queued commands",
+            "Discard all commands issued after MULTI",
+        ),
     spec(Id::Watch, "watch", -2, Group::Transactions, TRANSACTION)
         .keys(KeySpec::from(1, 1), &["RO"])
-        .docs("2.2.0", "O(1) for every key.", "Watch the given keys to determine execution of the MULTI/EXEC block"),
+        .docs(
+            "2.2.0",
+            "O(1) for every key.",
+            "Watch the given keys to determine execution of the MULTI/EXEC block",
+        ),
     spec(Id::Unwatch, "unwatch", 1, Group::Transactions, TRANSACTION)
         .docs("2.2.0", "O(1)", "Forget about all watched keys"),
 ];

@@ -163,6 +163,13 @@ impl KeySpec {
         }
     }
 
+    /// Is the first argument the one key?
+    #[must_use]
+    #[inline]
+    pub const fn is_only_the_first(self) -> bool {
+        self.first == 1 && self.last == 1
+    }
+
     /// The positions in an argv of `args_count`.
     #[inline]
     #[must_use]
