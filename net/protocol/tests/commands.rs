@@ -179,7 +179,10 @@ fn commands_on_one_key() {
     check("DECRBY k -7", DataCommand::IncrBy { key, delta: 7 });
     check(
         "INCRBYFLOAT k 1.5e3",
-        DataCommand::IncrByFloat { key, delta: 1500.0 },
+        DataCommand::IncrByFloat {
+            key,
+            delta: b"1.5e3",
+        },
     );
     check("TYPE k", DataCommand::Type { key });
     check("PERSIST k", DataCommand::Persist { key });

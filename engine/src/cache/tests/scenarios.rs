@@ -547,3 +547,36 @@ fn leased_item_is_passed_over_by_eviction() {
     cache.release(lease);
     cache.check_integrity();
 }
+
+#[test]
+fn pages_are_given_up_by_the_least_recently_used_alone() {
+    let mut cache = cache(16 * MIB);
+    // Items of a small class of its own, older than all others but read all the time.
+    let hot: Vec<Vec<u8>> = (0..500).map(|n| format!("hot:{n}").into_bytes()).collect();
+    for name in &hot {
+        cache
+            .set(&key(name), &[0; 40], Expiry::Never, Time(0))
+            .expect("fits");
+    }
+    let name_of = |n: u32| format!("cold:{n:08}").into_bytes();
+    let count = 200_000;
+    for n in 0..count {
+        cache
+            .set(&key(&name_of(n)), &[0; 100], Expiry::Never, Time(0))
+            .expect("fits");
+        if n % 5_000 == 0 {
+            for name in &hot {
+                assert!(cache.get(&key(name), Time(0)).is_some(), "after {n}");
+            }
+            // As connections take memory and give it back.
+            cache.set_reserved_bytes((n as usize / 5_000 % 5) * (MIB / 4));
+        }
+    }
+    assert!(cache.stats().pages_given_up > 5, "the index took pages");
+    let held = u32::try_from(cache.len() - hot.len()).expect("small");
+    for n in 0..count {
+        let is_held = cache.peek(&key(&name_of(n)), Time(0)).is_some();
+        assert_eq!(is_held, n >= count - held, "item {n} of {count}");
+    }
+    cache.check_integrity();
+}

@@ -225,8 +225,8 @@ pub enum DataCommand<'a> {
     },
     /// INCR, DECR, INCRBY, DECRBY
     IncrBy { key: &'a [u8], delta: i64 },
-    /// INCRBYFLOAT key increment; `delta` is finite.
-    IncrByFloat { key: &'a [u8], delta: f64 },
+    /// INCRBYFLOAT key increment; the text as given, which the execution reads.
+    IncrByFloat { key: &'a [u8], delta: &'a [u8] },
     /// DEL and UNLINK
     Del { keys: &'a [&'a [u8]] },
     /// EXISTS key \[key ...\]; a key named twice counts twice.
@@ -332,6 +332,17 @@ pub enum Expiry {
     Never,
     /// EX, PX, EXAT, PXAT: already checked to be positive.
     At(Deadline),
+    /// A time that cannot be used: an error, but only for a key that exists.
+    Bad(BadExpiry),
+}
+
+/// Why an expire time cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadExpiry {
+    /// It is no integer.
+    NotAnInteger,
+    /// It is not positive, or too far away.
+    OutOfRange,
 }
 
 /// NX, XX, GT and LT of EXPIRE: flags, since XX goes together with GT or LT.

@@ -20,7 +20,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    pub(super) fn incr_by_float(&mut self, key: &[u8], delta: f64) -> Result<(), CommandError> {
+    pub(super) fn incr_by_float(&mut self, key: &[u8], delta: &[u8]) -> Result<(), CommandError> {
         let (shard, key) = self.shards.locate(key);
         let old = match shard.cache.get(&key, self.now.time) {
             None => Extended::ZERO,
@@ -40,7 +40,7 @@ impl Context<'_> {
                 .map_err(failure::not_finite)?
             }
         };
-        let delta = Extended::parse(delta.to_string().as_bytes()).map_err(failure::not_finite)?;
+        let delta = Extended::parse(delta).map_err(failure::not_finite)?;
         let sum = old.add(delta).map_err(failure::not_finite)?;
         let mut text = Vec::with_capacity(NUMBER_BYTES);
         sum.format(&mut text);

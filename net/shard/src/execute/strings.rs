@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use fulmar_engine::{Expiry as EngineExpiry, ItemValue};
-use fulmar_protocol::command::{Expiry, Value};
+use fulmar_protocol::command::table::CommandId;
+use fulmar_protocol::command::{BadExpiry, Expiry, Value};
 use fulmar_protocol::{CommandError, ReplySink};
 
 use super::{Context, failure};
@@ -35,12 +36,19 @@ impl Context<'_> {
         let (shard, key) = self.shards.locate(key);
         let deadline = match expiry {
             Some(Expiry::At(deadline)) => Some(self.now.time_of(deadline)),
-            Some(Expiry::Never) | None => None,
+            Some(Expiry::Never | Expiry::Bad(_)) | None => None,
         };
         let Some(item) = shard.cache.get(&key, self.now.time) else {
             self.reply.null();
             return Ok(());
         };
+        match expiry {
+            Some(Expiry::Bad(BadExpiry::NotAnInteger)) => return Err(CommandError::NotAnInteger),
+            Some(Expiry::Bad(BadExpiry::OutOfRange)) => {
+                return Err(CommandError::InvalidExpireTime(CommandId::GetEx));
+            }
+            _ => {}
+        }
         let has_deadline = item.deadline().is_some();
         reply_value(self.reply, &item.value());
         match (expiry, deadline) {

@@ -78,18 +78,24 @@ impl Parameter {
 /// Replies the parameters that match any pattern, each once.
 pub(super) fn get(patterns: &[&[u8]], node: &dyn Node, reply: &mut dyn ReplySink) {
     let config = node.config();
-    let patterns: Vec<Vec<u8>> = patterns
-        .iter()
-        .map(|text| text.to_ascii_lowercase())
-        .collect();
-    let is_wanted = |name: &str| patterns.iter().any(|p| glob::is_match(p, name.as_bytes()));
-    let wanted: Vec<_> = PARAMETERS
-        .iter()
-        .filter(|(name, _)| is_wanted(name))
-        .collect();
+    let mut wanted: Vec<(&[u8], Parameter)> = Vec::new();
+    for &pattern in patterns {
+        // A name in full is repeated as the client spelled it.
+        if !pattern.iter().any(|byte| b"[*?".contains(byte)) {
+            wanted.extend(Parameter::find(pattern).map(|parameter| (pattern, parameter)));
+            continue;
+        }
+        let pattern = pattern.to_ascii_lowercase();
+        let named = PARAMETERS
+            .iter()
+            .map(|&(name, parameter)| (name.as_bytes(), parameter));
+        wanted.extend(named.filter(|(name, _)| glob::is_match(&pattern, name)));
+    }
+    wanted.sort_unstable_by_key(|&(name, _)| name);
+    wanted.dedup_by_key(|&mut (name, _)| name);
     reply.map(wanted.len());
     for (name, parameter) in wanted {
-        reply.bulk(name.as_bytes());
+        reply.bulk(name);
         reply.bulk(parameter.value(&config).as_bytes());
     }
 }

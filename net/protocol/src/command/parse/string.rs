@@ -4,7 +4,8 @@ use super::expiry::{Clock, Unit, expiry_option, positive_deadline};
 use super::{Parsed, is};
 use crate::command::table::CommandId;
 use crate::command::{
-    Argv, CommandError, DataCommand, Expiry, Set, SetCondition, SetExpiry, SetReply, Value, number,
+    Argv, BadExpiry, CommandError, DataCommand, Expiry, Set, SetCondition, SetExpiry, SetReply,
+    Value, number,
 };
 use crate::resp::BULK_BYTES_MAX;
 
@@ -112,12 +113,14 @@ pub(super) fn get_ex<'a>(key: &'a [u8], options: &'a [&'a [u8]]) -> Parsed<DataC
         }
     }
     let expiry = match time {
-        Some(Time { text, unit, clock }) => Some(Expiry::At(positive_deadline(
-            CommandId::GetEx,
-            text,
-            unit,
-            clock,
-        )?)),
+        Some(Time { text, unit, clock }) => {
+            let deadline = positive_deadline(CommandId::GetEx, text, unit, clock);
+            Some(match deadline {
+                Ok(deadline) => Expiry::At(deadline),
+                Err(CommandError::NotAnInteger) => Expiry::Bad(BadExpiry::NotAnInteger),
+                Err(_) => Expiry::Bad(BadExpiry::OutOfRange),
+            })
+        }
         None => persist.then_some(Expiry::Never),
     };
     Ok(DataCommand::GetEx { key, expiry })
@@ -205,15 +208,15 @@ pub(super) fn decr_by<'a>(key: &'a [u8], rest: &[&[u8]]) -> Parsed<DataCommand<'
 }
 
 /// INCRBYFLOAT: an infinite increment has an infinite result, whatever number is stored.
-pub(super) fn incr_by_float<'a>(key: &'a [u8], rest: &[&[u8]]) -> Parsed<DataCommand<'a>> {
+pub(super) fn incr_by_float<'a>(key: &'a [u8], rest: &[&'a [u8]]) -> Parsed<DataCommand<'a>> {
     let text = rest
         .first()
         .ok_or(CommandError::WrongArity(CommandId::IncrByFloat))?;
-    let delta = number::parse_float(text).ok_or(CommandError::NotAFloat)?;
-    if delta.is_infinite() {
+    let number = number::parse_float(text).ok_or(CommandError::NotAFloat)?;
+    if number.is_infinite() {
         return Err(CommandError::IncrementNotFinite);
     }
-    Ok(DataCommand::IncrByFloat { key, delta })
+    Ok(DataCommand::IncrByFloat { key, delta: text })
 }
 
 fn integer(text: &[u8]) -> Parsed<i64> {
