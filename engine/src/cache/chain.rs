@@ -1,7 +1,7 @@
 //! Long values: chains of segments, streamed in before anyone can see them.
 //!
 //! ```text
-//! item: header | chain extension | key          (its LRU list: that of the largest segment's class)
+//! item: header | chain extension | key    (in the LRU list of the largest segment's class)
 //!                  |
 //!                  +-> segment <-> segment <-> last segment, right-sized
 //! ```

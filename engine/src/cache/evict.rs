@@ -63,8 +63,8 @@ impl Cache {
         ClassId::all().any(|class| self.evict_tail(class))
     }
 
-    /// A chunk of `class` near its list's tail, in a page without pinned chunks. The tail's own page
-    /// is often pinned whole, by the item that just took its first chunk: so look past one page.
+    /// A chunk of `class` near its list's tail, in a page without pinned chunks. The tail's own
+    /// page is often pinned, by the item that just took its first chunk: so look past one page.
     fn unpinned_chunk(&self, class: ClassId) -> Option<Handle> {
         let mut at = self.lists[class.index()].tail();
         for _ in 0..EVICTION_SKIPS_MAX + class.chunks_per_page() {

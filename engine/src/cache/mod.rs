@@ -59,8 +59,8 @@ pub struct Cache {
     leases: LeaseTable,
     /// The latest `now` that any call brought: time doesn't go back in here.
     latest: Time,
-    /// Items that have left or moved, for whoever must know whether a handle found before an allocation
-    /// is still good.
+    /// Items that have left or moved, for whoever must know whether a handle found before an
+    /// allocation is still good.
     departures: u64,
     uncommitted_count: usize,
     reserved_bytes: usize,

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use fulmar_engine::Time;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use crate::core::Service;
@@ -251,6 +252,11 @@ impl Connection {
     }
 
     // --- the end ---
+
+    /// When its client last sent something, if it is one that may be idle too long.
+    pub(crate) fn last_active(&self) -> Option<Time> {
+        self.session.last_active()
+    }
 
     /// Takes no more commands; ends when the replies to what came are sent.
     pub(crate) fn finish(&mut self) {

@@ -59,6 +59,15 @@ impl Connections {
         self.places.len() - self.free.len()
     }
 
+    /// The ids of the connections in `count` places from `start` on, and where to go on.
+    pub(crate) fn some_ids(&self, start: usize, count: usize) -> (Vec<ConnectionId>, usize) {
+        let end = (start + count).min(self.places.len());
+        let places = self.places.get(start..end).unwrap_or_default();
+        let live = places.iter().filter(|place| place.connection.is_some());
+        let next = if end < self.places.len() { end } else { 0 };
+        (live.map(|place| place.id).collect(), next)
+    }
+
     /// The ids of all connections.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         let live = self

@@ -26,6 +26,8 @@ const BATCHES_PER_TURN: usize = 16;
 const READY_PER_TURN: usize = 256;
 /// Expired items reclaimed per turn; some tens of microseconds.
 const EXPIRED_PER_TURN: usize = 256;
+/// Connections looked at per tick for whether they are idle too long.
+const IDLE_CHECKS_PER_TICK: usize = 1_024;
 /// Ticks that a shutdown waits for clients to take their replies.
 const DRAIN_TICKS: u32 = 50;
 
@@ -74,6 +76,8 @@ pub(crate) struct Core<'n> {
     /// Batches of peers that wait for our own token.
     backlog: VecDeque<Batch>,
     expired_left: bool,
+    /// Where the next look for idle connections begins.
+    idle_check_at: usize,
     draining_ticks: Option<u32>,
 }
 
@@ -94,6 +98,7 @@ impl<'n> Core<'n> {
             doorbells: Vec::new(),
             backlog: VecDeque::new(),
             expired_left: false,
+            idle_check_at: 0,
             draining_ticks: None,
         }
     }
@@ -428,6 +433,32 @@ impl<'n> Core<'n> {
             self.drain();
         } else {
             self.arm_listeners();
+            self.close_idle();
+        }
+    }
+
+    /// Ends clients that were idle for longer than CONFIG SET timeout allows; looks at some each
+    /// tick.
+    fn close_idle(&mut self) {
+        let timeout_ms = u64::from(self.node.clients.timeout_seconds()) * 1_000;
+        if timeout_ms == 0 {
+            return;
+        }
+        let now = self.dispatcher.now().time.0;
+        let (ids, next) = self
+            .connections
+            .some_ids(self.idle_check_at, IDLE_CHECKS_PER_TICK);
+        self.idle_check_at = next;
+        for id in ids {
+            let connection = self.connections.get_mut(id);
+            if let Some(connection) = connection
+                && connection
+                    .last_active()
+                    .is_some_and(|time| now - time.0.min(now) > timeout_ms)
+            {
+                connection.abort();
+                self.settle(id);
+            }
         }
     }
 

@@ -373,3 +373,21 @@ fn draining_answers_what_came_and_refuses_new_connections() {
     assert_eq!(client.read(&mut [0]).expect("an orderly end"), 0);
     TcpStream::connect(address).expect_err("nobody listens any more");
 }
+
+#[test]
+fn a_client_that_is_idle_too_long_is_closed() {
+    let server = Running::start(2, Dispatch::Borrow);
+    let mut idle = connect(server.resp());
+    exchange(
+        &mut idle,
+        &frame(&[b"CONFIG", b"SET", b"timeout", b"1"]),
+        b"+OK\r\n",
+    );
+    let started = Instant::now();
+    assert_eq!(idle.read(&mut [0]).expect("an orderly end"), 0);
+    assert!(
+        started.elapsed() >= Duration::from_millis(900),
+        "after {:?}",
+        started.elapsed()
+    );
+}

@@ -6,6 +6,7 @@ mod resp;
 
 use std::os::fd::OwnedFd;
 
+use fulmar_engine::Time;
 use http::HttpSession;
 use resp::RespSession;
 
@@ -64,6 +65,14 @@ impl Session {
         match self {
             Self::Resp(session) => session.serve(id, input, output, dispatcher),
             Self::Http(session) => session.serve(id, input, output, dispatcher),
+        }
+    }
+
+    /// When a RESP client last sent something.
+    pub(crate) fn last_active(&self) -> Option<Time> {
+        match self {
+            Self::Resp(session) => Some(session.last_active()),
+            Self::Http(_) => None,
         }
     }
 

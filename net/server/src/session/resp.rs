@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use fulmar_cluster::ShardIndex;
-use fulmar_engine::Key;
+use fulmar_engine::{Key, Time};
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
@@ -63,6 +63,10 @@ impl RespSession {
             pending: None,
             is_quitting: false,
         }
+    }
+
+    pub(crate) fn last_active(&self) -> Time {
+        self.registration.last_active()
     }
 
     pub(crate) fn has_pending(&self) -> bool {
