@@ -148,7 +148,9 @@ fn long_values_stream_in_and_out_whole() {
     in_all_modes(|server| {
         let mut client = connect(server.resp());
         for bytes_count in [0, 1, 16_383, 16_384, 65_536, 1 << 20] {
-            let value: Vec<u8> = (0..bytes_count).map(|at: usize| (at % 251) as u8).collect();
+            let value: Vec<u8> = (0..bytes_count)
+                .map(|at: usize| u8::try_from(at % 251).expect("small"))
+                .collect();
             exchange(&mut client, &frame(&[b"SET", b"long", &value]), b"+OK\r\n");
             exchange(&mut client, &frame(&[b"GET", b"long"]), &bulk(&value));
             let pairs: [&[u8]; 5] = [b"MSET", b"one", &value, b"two", &value];
