@@ -271,7 +271,9 @@ impl Pair {
         let extra = evicted - gone.len() as u64;
         let own_evicted = extra > 0 && own.is_some();
         // The new item itself may go, if other pages than its own are pinned.
-        let extra_max = u64::from(own.is_some()) + u64::from(self.gave_up_page);
+        let is_crowded = !self.leases.is_empty() || !self.chains.is_empty();
+        let may_lose_new = self.gave_up_page || is_crowded;
+        let extra_max = u64::from(own.is_some()) + u64::from(may_lose_new);
         assert!(
             extra <= extra_max && (extra == 0 || written.is_some()),
             "eviction count"

@@ -8,7 +8,7 @@ use fulmar_protocol::http::{
 };
 use fulmar_shard::{Route, route};
 
-use super::{COMMANDS_PER_TURN, Served, Stop};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::dispatch::{Dispatcher, Outcome, Routed};
 use crate::message;
 use crate::metrics;
@@ -22,14 +22,6 @@ pub(crate) struct HttpSession {
     decoder: Decoder,
     /// A request that could not run yet, as a command's arguments.
     pending: Option<(Pending, ReplyForm)>,
-}
-
-/// What a request needs to run.
-struct Context<'c, 'n> {
-    id: ConnectionId,
-    tokens: &'c mut Tokens<'n>,
-    output: &'c mut Output,
-    dispatcher: &'c mut Dispatcher<'n>,
 }
 
 impl HttpSession {

@@ -14,6 +14,7 @@ use crate::core::Service;
 use crate::dispatch::Dispatcher;
 use crate::output::Output;
 use crate::ring::ConnectionId;
+use crate::token::Tokens;
 
 /// Commands of one connection that are executed in one turn; the rest waits for the next.
 const COMMANDS_PER_TURN: u32 = 128;
@@ -37,6 +38,14 @@ pub(crate) struct Served {
     /// Bytes of the input that are used up.
     pub(crate) consumed: usize,
     pub(crate) stop: Stop,
+}
+
+/// What a command needs to run.
+struct Context<'c, 'n> {
+    id: ConnectionId,
+    tokens: &'c mut Tokens<'n>,
+    output: &'c mut Output,
+    dispatcher: &'c mut Dispatcher<'n>,
 }
 
 /// The protocol state of one connection.

@@ -16,7 +16,7 @@ use fulmar_shard::{Leftovers, Route, ShardMask, StagedChain, Transaction, execut
 use fulmar_shard::{Outcome as Executed, Replay};
 
 use super::lookahead::Lookahead;
-use super::{COMMANDS_PER_TURN, Served, Stop};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed};
 use crate::message::ReplyForm;
@@ -39,14 +39,6 @@ pub(crate) struct RespSession {
     begins_chain: bool,
     pending: Option<Box<Pending>>,
     is_quitting: bool,
-}
-
-/// What a command needs to run.
-struct Context<'c, 'n> {
-    id: ConnectionId,
-    tokens: &'c mut Tokens<'n>,
-    output: &'c mut Output,
-    dispatcher: &'c mut Dispatcher<'n>,
 }
 
 impl RespSession {
