@@ -325,7 +325,7 @@ def client_setinfo(context):
         for arguments in (("LIB-NAME", "redis-py"), ("lib-ver", "1.2.3"), ("LIB-NAME", "")):
             require(connection.call("CLIENT", "SETINFO", *arguments) == b"OK", str(arguments))
         for arguments, text in (
-                (("LIB-NAME", "a b"), "ERR lib-name cannot contain spaces, newlines or special "
+                (("lib-name", "a b"), "ERR lib-name cannot contain spaces, newlines or special "
                                       "characters."),
                 (("BOGUS", "x"), "ERR Unrecognized option 'BOGUS'"),
                 (("LIB-NAME",), "ERR wrong number of arguments for 'client|setinfo' command")):
