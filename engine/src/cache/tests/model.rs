@@ -526,14 +526,18 @@ impl Pair {
         }
     }
 
-    /// There may be no memory only while some is leased or uncommitted, or if the value leaves no
-    /// page to each class that it needs. The key has what it had, unless it was evicted too.
-    fn apply_out_of_memory(&mut self, key: u16, len: usize) {
+    /// Whether a value may find no memory: only while some is leased or uncommitted, or if it
+    /// leaves no page to each class that it needs.
+    fn may_lack_room(&self, len: usize) -> bool {
         let pages_total = usize::try_from(self.cache.stats().pages_total).expect("64 bits");
         let is_crowded = !self.leases.is_empty() || !self.chains.is_empty();
-        let is_large = len / PAGE_BYTES + CLASSES_PER_VALUE_MAX > pages_total;
+        is_crowded || len / PAGE_BYTES + CLASSES_PER_VALUE_MAX > pages_total
+    }
+
+    /// The key has what it had, unless it was evicted too.
+    fn apply_out_of_memory(&mut self, key: u16, len: usize) {
         assert!(
-            is_crowded || is_large,
+            self.may_lack_room(len),
             "no memory for {len} bytes with nothing pinned"
         );
         if self.peek(key).is_none() {
@@ -562,9 +566,9 @@ impl Pair {
         self.uses += 1;
         let used_at = self.uses;
         if self.peek(key).is_none() {
-            // An item that had no room to move with its new deadline is deleted.
-            let is_crowded = !self.leases.is_empty() || !self.chains.is_empty();
-            assert!(is_crowded, "key {key} wasn't stored");
+            // Without room to move, an item that gets a deadline is deleted; and in a cache of a
+            // few pages the index may take the page of the item that made it grow.
+            assert!(self.may_lack_room(value.len()), "key {key} wasn't stored");
             self.entries.remove(&key);
             return;
         }
