@@ -163,7 +163,7 @@ impl<'n> Core<'n> {
                 Operation::DoorbellRung if completion.result < 0 => self.ring_again(id.index()),
                 Operation::Cancel => self.handle_cancelled(id),
                 // A doorbell's message lies in the inbox.
-                Operation::Doorbell | Operation::DoorbellRung => {}
+                Operation::Doorbell | Operation::DoorbellRung | Operation::CancelAccept => {}
             }
         }
         self.completions = completions;
@@ -331,7 +331,13 @@ impl<'n> Core<'n> {
     }
 
     fn handle_accepted(&mut self, listener: usize, completion: Completion) {
-        let listener = &mut self.listeners[listener];
+        let Some(listener) = self.listeners.get_mut(listener) else {
+            // It came before the drain's cancellation did: turned away.
+            if completion.result >= 0 {
+                drop(Ring::accepted(&completion));
+            }
+            return;
+        };
         listener.armed = completion.more;
         let service = listener.service;
         if completion.result < 0 {
@@ -339,7 +345,7 @@ impl<'n> Core<'n> {
             self.link.counters.accepts_failed.add(1);
             return;
         }
-        if !completion.more && self.draining_ticks.is_none() {
+        if !completion.more {
             self.arm_listeners();
         }
         self.admit(Ring::accepted(&completion), service);
@@ -471,7 +477,9 @@ impl<'n> Core<'n> {
 
     fn drain(&mut self) {
         if self.draining_ticks.is_none() {
-            self.listeners.clear();
+            for (index, _) in (0..).zip(self.listeners.drain(..)) {
+                self.ring.cancel_accept(index);
+            }
             for id in self.connections.ids() {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.finish();

@@ -400,3 +400,27 @@ fn a_client_that_is_idle_too_long_is_closed() {
         started.elapsed()
     );
 }
+
+#[test]
+fn a_client_that_comes_during_a_drain_harms_nobody() {
+    let mut server = Running::start(1, Dispatch::Borrow);
+    let mut slow = connect(server.resp());
+    let value = vec![b'v'; 1 << 20];
+    exchange(&mut slow, &frame(&[b"SET", b"big", &value]), b"+OK\r\n");
+    // More than the sockets hold: the drain must wait for this client to read.
+    let count = 12;
+    slow.write_all(&frame(&[b"GET", b"big"]).repeat(count))
+        .expect("the server takes it");
+    expect(&mut slow, &bulk(&value));
+    let address = server.resp();
+    let running = server.0.take().expect("running");
+    running.shutdown().begin();
+    // The drain begins within a tick; whoever knocks from then on is turned away.
+    let until = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < until {
+        drop(TcpStream::connect(address));
+    }
+    expect(&mut slow, &bulk(&value).repeat(count - 1));
+    expect_end(&mut slow);
+    running.join().expect("the cores end without an error");
+}

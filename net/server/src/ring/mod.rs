@@ -107,6 +107,14 @@ impl Ring {
         );
     }
 
+    /// Ends a multishot accept, which keeps its socket listening, even a closed one.
+    pub(crate) fn cancel_accept(&mut self, listener: u32) {
+        self.cancel(UserData::new(
+            Operation::Accept,
+            ConnectionId::new(listener, 0),
+        ));
+    }
+
     /// Receives into provided buffers until a completion without `more`.
     pub(crate) fn receive(&mut self, fd: RawFd, id: ConnectionId) {
         let user_data = UserData::new(Operation::Receive, id);
@@ -116,10 +124,7 @@ impl Ring {
 
     /// Ends a receive early; what arrived before still completes.
     pub(crate) fn cancel_receive(&mut self, id: ConnectionId) {
-        let target = UserData::new(Operation::Receive, id);
-        let user_data = UserData::new(Operation::Cancel, id);
-        let entry = opcode::AsyncCancel::new(target.bits()).build();
-        self.push(&entry.user_data(user_data.bits()));
+        self.cancel(UserData::new(Operation::Receive, id));
     }
 
     /// Sends `buffer[offset..]`; [`take_sent`](Self::take_sent) gives it back on completion.
@@ -243,6 +248,15 @@ impl Ring {
         if self.in_flight > 0 {
             Box::leak(Box::new(self));
         }
+    }
+
+    fn cancel(&mut self, target: UserData) {
+        let user_data = match target.operation() {
+            Operation::Accept => UserData::new(Operation::CancelAccept, target.id()),
+            _ => UserData::new(Operation::Cancel, target.id()),
+        };
+        let entry = opcode::AsyncCancel::new(target.bits()).build();
+        self.push(&entry.user_data(user_data.bits()));
     }
 
     fn push(&mut self, entry: &Entry) {

@@ -53,6 +53,8 @@ pub(crate) enum Operation {
     Doorbell,
     /// Our ring at another core's door was heard, or not; the index is the peer's.
     DoorbellRung,
+    /// A cancelled accept; the index is the listener's.
+    CancelAccept,
 }
 
 impl Operation {
@@ -64,7 +66,8 @@ impl Operation {
             3 => Self::Cancel,
             4 => Self::Tick,
             5 => Self::Doorbell,
-            _ => Self::DoorbellRung,
+            6 => Self::DoorbellRung,
+            _ => Self::CancelAccept,
         }
     }
 }
@@ -113,6 +116,7 @@ mod tests {
             Operation::Tick,
             Operation::Doorbell,
             Operation::DoorbellRung,
+            Operation::CancelAccept,
         ];
         for operation in operations {
             for (index, generation) in [(0, 0), (u32::MAX, GENERATION_MASK), (7, 1 << 27)] {
