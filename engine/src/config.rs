@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::key::KeyHasher;
-use crate::limits::{PAGE_BYTES, VALUE_BYTES_MAX};
+use crate::limits::{PAGE_BYTES, RANGES_COUNT_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of the largest arena: handles are u32 counts of 8 bytes, and the top 64 KiB of their
 /// room name lists instead of chunks.
@@ -20,7 +20,8 @@ pub struct Config {
     pub memory_bytes_max: usize,
     /// Longest value, in bytes; at most `VALUE_BYTES_MAX`.
     pub value_bytes_max: usize,
-    /// Number of ranges that keys are divided into, at least 1. Each costs 32 bytes when empty.
+    /// Number of ranges that keys are divided into, 1 to `RANGES_COUNT_MAX`. Each costs 64 bytes
+    /// when empty.
     pub ranges_count: u16,
     /// The hash of keys; the same that made each `Key`.
     pub hasher: KeyHasher,
@@ -52,8 +53,8 @@ impl Config {
                 bytes_max: VALUE_BYTES_MAX,
             });
         }
-        if self.ranges_count == 0 {
-            return Err(ConfigError::NoRanges);
+        if !(1..=RANGES_COUNT_MAX).contains(&self.ranges_count) {
+            return Err(ConfigError::RangesCount);
         }
         Ok(())
     }
@@ -81,9 +82,9 @@ pub enum ConfigError {
         /// The most that works.
         bytes_max: usize,
     },
-    /// `ranges_count` is 0.
-    #[error("at least one range is needed")]
-    NoRanges,
+    /// `ranges_count` is 0 or above `RANGES_COUNT_MAX`.
+    #[error("keys are divided into 1 to {RANGES_COUNT_MAX} ranges")]
+    RangesCount,
     /// The system refused the address space.
     #[error("cannot map the arena: {0}")]
     Map(rustix::io::Errno),

@@ -45,6 +45,7 @@ mod item;
 mod key;
 pub mod limits;
 mod lru;
+mod prefetch;
 mod slab;
 mod stats;
 mod time;

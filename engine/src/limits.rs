@@ -26,10 +26,10 @@ pub const ADVANCE_WORK_MAX: usize = 1024;
 pub const EVICTION_SKIPS_MAX: usize = 16;
 
 /// Mean number of entries per index table at which the range gets one more table.
-pub const TABLE_ENTRIES_MEAN_MAX: usize = 384;
+pub const TABLE_ENTRIES_MEAN_MAX: usize = 768;
 
 /// Most entries one step of index growth moves; keyed hashes keep tables below it.
-pub const INDEX_MOVES_MAX: usize = 1792;
+pub const INDEX_MOVES_MAX: usize = 2048;
 
 /// Random probes that `Cache::random` makes before it walks.
 pub const RANDOM_PROBES_MAX: usize = 64;
@@ -37,8 +37,11 @@ pub const RANDOM_PROBES_MAX: usize = 64;
 /// Index tables that `Cache::random` walks from a random place when its probes missed.
 pub const RANDOM_TABLES_MAX: usize = 65_536;
 
-/// Tables without an entry that one `Cache::scan` call passes over.
-pub const SCAN_TABLES_MAX: usize = 1024;
+/// Index buckets without an entry that one `Cache::scan` call passes over.
+pub const SCAN_BUCKETS_MAX: usize = 1024;
+
+/// Most ranges that keys can be divided into.
+pub const RANGES_COUNT_MAX: u16 = 4096;
 
 const _: () = assert!(KEY_BYTES_MAX < 1 << 14);
 const _: () = assert!(VALUE_BYTES_MAX < u32::MAX as usize);

@@ -319,8 +319,8 @@ impl Cache {
 
     fn take_chain(&mut self, key: &Key<'_>, handle: Handle, meta: Meta) -> Chain {
         let (first, len) = Extensions::chain(&self.slab, handle, meta);
-        let hash_of = Self::hash_of(&self.slab, &self.config);
-        self.index.remove(key.range(), key.hash(), handle, hash_of);
+        let items = Self::indexed(&self.slab, &self.config);
+        self.index.remove(key.range(), key.hash(), handle, &items);
         self.detach(handle);
         self.slab.free(handle);
         self.slab.set_previous(first, Handle::NONE);

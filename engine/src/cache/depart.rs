@@ -20,8 +20,8 @@ impl Cache {
     }
 
     fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {
-        let hash_of = Self::hash_of(&self.slab, &self.config);
-        self.index.remove(range, hash, handle, hash_of);
+        let items = Self::indexed(&self.slab, &self.config);
+        self.index.remove(range, hash, handle, &items);
         self.detach(handle);
         self.dispose(handle);
     }

@@ -31,7 +31,7 @@ impl Cache {
     /// Every index entry is an item of its key; collects its chunks.
     fn check_items(&self, owned: &mut Vec<Handle>) {
         self.index
-            .check_integrity(Self::hash_of(&self.slab, &self.config));
+            .check_integrity(&Self::indexed(&self.slab, &self.config));
         let mut keys = HashSet::new();
         let (mut key_bytes, mut value_bytes, mut with_ttl) = (0, 0, 0);
         for (range, handle) in self.index.iter() {

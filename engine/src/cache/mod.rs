@@ -37,9 +37,9 @@ pub use lease::Lease;
 use lease::LeaseTable;
 
 use crate::config::{Config, ConfigError};
-use crate::index::Index;
-use crate::item::{Meta, key_of};
-use crate::key::Key;
+use crate::index::{Index, Items};
+use crate::item::{Layout, Meta, key_of};
+use crate::key::{Key, KeyHasher};
 use crate::lru::LruList;
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
@@ -137,19 +137,21 @@ impl Cache {
         self.index.find(key.range(), key.hash(), is_match)
     }
 
-    /// The hash of the key at a handle, for index calls that move entries.
-    fn hash_of(slab: &Slab, config: &Config) -> impl Fn(Handle) -> u64 {
+    /// The items as the index sees them.
+    fn indexed<'a>(slab: &'a Slab, config: &Config) -> Indexed<'a> {
         let hasher = config.hasher;
-        move |handle| hasher.hash(key_of(slab, handle))
+        Indexed { slab, hasher }
     }
 
-    /// The class in whose LRU list an item is.
+    /// The class in whose LRU list an item is. Its chunk is of the class that fits it best, so
+    /// the item tells it without a look at its page.
     #[inline]
     fn list_of(&self, handle: Handle, meta: Meta) -> ClassId {
         if meta.has(Meta::CHAIN) {
             ClassId::from_index(meta.value_field())
         } else {
-            self.slab.class_of(handle)
+            let layout = Layout::of(&self.slab, handle, meta);
+            ClassId::fitting(layout.bytes()).expect("an item fits its chunk")
         }
     }
 
@@ -158,5 +160,21 @@ impl Cache {
     fn touch_handle(&mut self, handle: Handle) {
         let class = self.list_of(handle, self.slab.meta(handle));
         self.lists[class.index()].move_to_front(&mut self.slab, handle);
+    }
+}
+
+/// The index's view of the slab.
+struct Indexed<'a> {
+    slab: &'a Slab,
+    hasher: KeyHasher,
+}
+
+impl Items for Indexed<'_> {
+    fn hash(&self, handle: Handle) -> u64 {
+        self.hasher.hash(key_of(self.slab, handle))
+    }
+
+    fn prefetch(&self, handle: Handle) {
+        self.slab.prefetch(handle);
     }
 }

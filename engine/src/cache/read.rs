@@ -38,10 +38,9 @@ impl Cache {
     /// Visits live items, `count` or somewhat more, and returns the cursor to go on with.
     ///
     /// 0 starts and ends. Every key that is there from the first call to the last is visited at
-    /// least once, however the index grows in between. A call visits whole index tables, so it
-    /// may visit several hundred items more than `count`; it passes over at most
-    /// `SCAN_TABLES_MAX` empty tables. Cursors are below 2^48: the top 16 bits are free for
-    /// whoever scans several caches.
+    /// least once, however the index grows in between. A call visits whole index buckets, so it
+    /// may visit a dozen items more than `count`; it passes over at most `SCAN_BUCKETS_MAX` empty
+    /// buckets. Cursors are below 2^48: the top 16 bits are free for whoever scans several caches.
     pub fn scan(
         &self,
         cursor: u64,
@@ -49,7 +48,8 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        self.index.scan(cursor, count, &mut |handle| {
+        let items = Self::indexed(&self.slab, &self.config);
+        self.index.scan(cursor, count, &items, &mut |handle| {
             if self.is_live(handle, now) {
                 visit(self.item(handle));
             }
@@ -65,12 +65,21 @@ impl Cache {
         Some(self.item(handle))
     }
 
-    /// Starts to load what a call on `key` will read, so that the misses of several keys overlap.
-    /// Changes nothing; a wrong guess costs only the load.
+    /// Loads what calls on `keys` will read: the misses of one key overlap with those of the
+    /// others, where the calls would wait for each. First all buckets of the index, then the
+    /// items, then their neighbours in the LRU list. Changes nothing. Worth its cost from two keys
+    /// on; a few dozen fit the first-level cache.
     #[inline]
-    pub fn prefetch(&self, key: &Key<'_>) {
-        if let Some(handle) = self.index.find(key.range(), key.hash(), |_| true) {
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>> + Clone) {
+        for key in keys.clone() {
+            self.index.prefetch(key.range(), key.hash());
+        }
+        let candidates = keys.filter_map(|key| self.index.find(key.range(), key.hash(), |_| true));
+        for handle in candidates.clone() {
             self.slab.prefetch(handle);
+        }
+        for handle in candidates {
+            self.slab.prefetch_neighbours(handle);
         }
     }
 

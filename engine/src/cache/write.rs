@@ -216,8 +216,8 @@ impl Cache {
             return;
         }
         let bytes = self.index.bytes();
-        let hash_of = Self::hash_of(&self.slab, &self.config);
-        self.index.insert(key.range(), key.hash(), handle, hash_of);
+        let items = Self::indexed(&self.slab, &self.config);
+        self.index.insert(key.range(), key.hash(), handle, &items);
         if self.index.bytes() != bytes {
             self.fit_budget_around(handle);
         }

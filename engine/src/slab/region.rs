@@ -1,4 +1,4 @@
-//! The arena's bytes: the only file of the engine with raw pointers.
+//! The arena's bytes: the only file of the engine that reads and writes through raw pointers.
 //!
 //! Everything above it speaks of byte offsets; every access here is checked against the size, so
 //! the functions are safe to call with any argument (a wrong offset panics).
@@ -12,6 +12,8 @@
 //!    while which the engine neither writes to nor discards these bytes.
 
 use std::ptr::NonNull;
+
+use crate::prefetch::prefetch_line;
 
 /// An address and a length inside the arena, as a lease or a chain gives them to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +117,10 @@ impl Region {
         unsafe { std::ptr::copy(source, target, bytes_count) }
     }
 
-    /// Asks the processor to load the cache line at `offset`, where that can be asked for.
+    /// Asks the processor to load the cache line at `offset`, if it is inside.
     #[inline]
     pub(super) fn prefetch(&self, offset: usize) {
-        let line = self.at(offset, 1).as_ptr();
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a prefetch reads nothing that the program can observe, and cannot fault.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = line;
+        prefetch_line(self.at(offset, 1).as_ptr());
     }
 
     /// An address that outlives the borrow (invariant 4).

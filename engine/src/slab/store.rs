@@ -316,6 +316,16 @@ impl Slab {
             .prefetch((handle.offset() + 64).min(self.region.len() - 1));
     }
 
+    /// Starts to load the headers of the chunks that a chunk links to.
+    #[inline]
+    pub(crate) fn prefetch_neighbours(&self, handle: Handle) {
+        for neighbour in [self.previous(handle), self.next(handle)] {
+            if neighbour.is_chunk() {
+                self.region.prefetch(neighbour.offset());
+            }
+        }
+    }
+
     /// Where bytes of a chunk lie in the process's memory.
     pub(crate) fn span(&self, handle: Handle, at: usize, bytes_count: usize) -> Span {
         debug_assert!(at + bytes_count <= self.class_of(handle).chunk_bytes());

@@ -322,7 +322,7 @@ fn wrong_configurations_are_refused() {
         ranges_count: 0,
         ..Config::new(MIB, HASHER)
     };
-    assert_eq!(Cache::new(none).map(|_| ()), Err(ConfigError::NoRanges));
+    assert_eq!(Cache::new(none).map(|_| ()), Err(ConfigError::RangesCount));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use fulmar_cluster::ShardIndex;
 use fulmar_engine::Key;
 use fulmar_protocol::resp::{Slices, peek};
+use fulmar_shard::ShardMask;
 
 use crate::dispatch::Dispatcher;
 use crate::output::Output;
@@ -56,14 +57,20 @@ impl<'i> Lookahead<'i> {
         {
             at += bytes_count;
             let key = slices.as_slice().get(1).map(|key| placement.place(key));
-            if let Some((shard, key)) = &key
-                && dispatcher.runs_in_place(*shard, output)
-                && tokens.try_take(*shard)
-            {
-                tokens.shard(*shard).cache.prefetch(key);
-            }
             self.keys[self.count] = key;
             self.count += 1;
+        }
+        let keys = self.keys[..self.count].iter().flatten();
+        let mut seen = ShardMask::EMPTY;
+        for &(shard, _) in keys.clone() {
+            if seen.contains(shard) {
+                continue;
+            }
+            seen.insert(shard);
+            if dispatcher.runs_in_place(shard, output) && tokens.try_take(shard) {
+                let own = keys.clone().filter(|(of, _)| *of == shard);
+                tokens.shard(shard).cache.prefetch(own.map(|(_, key)| key));
+            }
         }
     }
 
