@@ -157,7 +157,7 @@ impl<'n> Core<'n> {
             let id = completion.user_data.id();
             match completion.user_data.operation() {
                 Operation::Receive => self.handle_received(id, completion),
-                Operation::Send => self.handle_sent(id, completion.result),
+                Operation::Send | Operation::SendNow => self.handle_sent(id, completion.result),
                 Operation::Accept => self.handle_accepted(id.index(), completion),
                 Operation::Tick => self.handle_tick(),
                 Operation::DoorbellRung if completion.result < 0 => self.ring_again(id.index()),
@@ -307,7 +307,7 @@ impl<'n> Core<'n> {
             return;
         }
         if let Some(offset) = connection.sent_part(sent, buffer.len()) {
-            self.ring.send(connection.fd(), id, buffer, offset);
+            self.ring.send_rest(connection.fd(), id, buffer, offset);
             return;
         }
         self.pool.give(buffer);
@@ -503,5 +503,5 @@ fn send_ready(connection: &mut Connection, id: ConnectionId, ring: &mut Ring) {
     }
     let buffer = connection.output.take_ready();
     connection.start_sending(buffer.len());
-    ring.send(connection.fd(), id, buffer, 0);
+    ring.send(connection.fd(), id, buffer);
 }

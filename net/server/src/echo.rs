@@ -50,11 +50,16 @@ pub fn run(ip: IpAddr, port: u16, cpu: usize, ready: impl FnOnce(u16)) -> io::Re
                     }));
                 }
                 Operation::Receive => received(&mut ring, &mut echoes, &completion),
-                Operation::Send => {
+                Operation::Send | Operation::SendNow => {
                     let id = completion.user_data.id();
                     let mut buffer = ring.take_sent(id);
-                    buffer.clear();
                     if let Some(Some(echo)) = echoes.get_mut(id.index()) {
+                        let sent = usize::try_from(completion.result).unwrap_or(0);
+                        if sent < buffer.len() && is_short(completion.result) {
+                            ring.send_rest(echo.fd.as_raw_fd(), id, buffer, sent);
+                            continue;
+                        }
+                        buffer.clear();
                         echo.is_sending = false;
                         let rest = std::mem::replace(&mut echo.output, buffer);
                         send(&mut ring, echo, id, rest);
@@ -64,6 +69,11 @@ pub fn run(ip: IpAddr, port: u16, cpu: usize, ready: impl FnOnce(u16)) -> io::Re
             }
         }
     }
+}
+
+/// Whether a send without waiting found too little room.
+fn is_short(result: i32) -> bool {
+    result >= 0 || result == -libc::EAGAIN
 }
 
 fn received(ring: &mut Ring, echoes: &mut [Option<Echo>], completion: &Completion) {
@@ -101,5 +111,5 @@ fn send(ring: &mut Ring, echo: &mut Echo, id: ConnectionId, output: Vec<u8>) {
         return;
     }
     echo.is_sending = true;
-    ring.send(echo.fd.as_raw_fd(), id, output, 0);
+    ring.send(echo.fd.as_raw_fd(), id, output);
 }

@@ -4,7 +4,8 @@
 //! may read or write later is owned here until its last completion:
 //!
 //! 1. A buffer being sent is owned by `sending` at its connection's index; there is at most one
-//!    send in flight per connection, and its completion gives the buffer back.
+//!    send in flight per connection, and its completion gives the buffer back. A send that does
+//!    not wait (`Operation::SendNow`) is over when the kernel has taken its entry.
 //! 2. Received bytes lie in provided buffers, which `BufferRing` owns; one is readable from the
 //!    completion that names it until [`Ring::recycle`].
 //! 3. The tick's time lives in a box of its own.
@@ -13,6 +14,12 @@
 //!
 //! Everything is submitted in batches: a method queues an entry, and [`Ring::wait`] or
 //! [`Ring::poll`] submits all of them in the one `io_uring_enter` of the turn.
+//!
+//! Short replies nearly always fit the socket's buffer at once. A completion for each of them
+//! would end the sleep that the same `io_uring_enter` begins, and cost every request a second turn.
+//! So they are sent without waiting for room (`MSG_DONTWAIT`: the kernel tries while it takes the
+//! entry, and never again) and with a completion only if not all was sent; what is left is sent by
+//! an operation that waits.
 
 mod buffers;
 mod operation;
@@ -21,7 +28,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use io_uring::squeue::Entry;
+use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
@@ -33,6 +40,8 @@ pub(crate) use operation::{ConnectionId, Operation, UserData};
 const SUBMISSIONS_MAX: u32 = 1_024;
 /// Entries of the completion queue; the kernel keeps what overflows.
 const COMPLETIONS_MAX: u32 = 8_192;
+/// Longest rest that is sent without waiting for room; longer ones seldom fit.
+const SEND_NOW_BYTES_MAX: usize = 16 * 1_024;
 /// How long [`Ring::close`] waits for outstanding operations.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -54,6 +63,8 @@ pub(crate) struct Ring {
     io: IoUring,
     buffers: BufferRing,
     sending: Vec<Option<Vec<u8>>>,
+    /// Connections whose sends don't wait and have not failed.
+    sending_now: Vec<ConnectionId>,
     tick_at: Box<Timespec>,
     in_flight: usize,
 }
@@ -86,6 +97,7 @@ impl Ring {
             io,
             buffers,
             sending: Vec::new(),
+            sending_now: Vec::new(),
             tick_at,
             in_flight: 0,
         })
@@ -127,11 +139,45 @@ impl Ring {
         self.cancel(UserData::new(Operation::Receive, id));
     }
 
-    /// Sends `buffer[offset..]`; [`take_sent`](Self::take_sent) gives it back on completion.
+    /// Sends `buffer`; [`take_sent`](Self::take_sent) gives it back on completion, which for a
+    /// short one may say that there was no room.
     ///
     /// # Panics
     /// If a send of this connection is in flight.
-    pub(crate) fn send(&mut self, fd: RawFd, id: ConnectionId, buffer: Vec<u8>, offset: usize) {
+    pub(crate) fn send(&mut self, fd: RawFd, id: ConnectionId, buffer: Vec<u8>) {
+        if buffer.len() > SEND_NOW_BYTES_MAX {
+            self.send_rest(fd, id, buffer, 0);
+            return;
+        }
+        let entry = self.send_entry(fd, Operation::SendNow, id, buffer, 0);
+        self.sending_now.push(id);
+        self.push_uncounted(&entry.flags(Flags::SKIP_SUCCESS));
+    }
+
+    /// Sends `buffer[offset..]`, waiting for room; [`take_sent`](Self::take_sent) gives it back on
+    /// completion.
+    ///
+    /// # Panics
+    /// If a send of this connection is in flight.
+    pub(crate) fn send_rest(
+        &mut self,
+        fd: RawFd,
+        id: ConnectionId,
+        buffer: Vec<u8>,
+        offset: usize,
+    ) {
+        let entry = self.send_entry(fd, Operation::Send, id, buffer, offset);
+        self.push(&entry);
+    }
+
+    fn send_entry(
+        &mut self,
+        fd: RawFd,
+        operation: Operation,
+        id: ConnectionId,
+        buffer: Vec<u8>,
+        offset: usize,
+    ) -> Entry {
         let slot = id.index();
         if slot >= self.sending.len() {
             self.sending.resize_with(slot + 1, || None);
@@ -143,13 +189,17 @@ impl Ring {
         let rest = &buffer[offset..];
         // One send never needs more than 4 GiB; a longer rest is a short send.
         let bytes_count = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let user_data = UserData::new(Operation::Send, id);
+        // MSG_WAITALL makes a short send a failed one.
+        let patience = match operation {
+            Operation::SendNow => libc::MSG_DONTWAIT | libc::MSG_WAITALL,
+            _ => 0,
+        };
         let entry = opcode::Send::new(Fd(fd), rest.as_ptr(), bytes_count)
-            .flags(libc::MSG_NOSIGNAL)
+            .flags(libc::MSG_NOSIGNAL | patience)
             .build()
-            .user_data(user_data.bits());
+            .user_data(UserData::new(operation, id).bits());
         self.sending[slot] = Some(buffer);
-        self.push(&entry);
+        entry
     }
 
     /// The buffer of a completed send.
@@ -176,7 +226,7 @@ impl Ring {
         let theirs = UserData::new(Operation::Doorbell, ConnectionId::new(0, 0));
         let ours = UserData::new(Operation::DoorbellRung, ConnectionId::new(peer, 0));
         let entry = opcode::MsgRingData::new(Fd(doorbell_fd), 0, theirs.bits(), None).build();
-        self.push(&entry.user_data(ours.bits()));
+        self.push_uncounted(&entry.user_data(ours.bits()).flags(Flags::SKIP_SUCCESS));
     }
 
     /// Submits and sleeps until something completes. A signal ends the sleep early.
@@ -195,9 +245,12 @@ impl Ring {
         for entry in self.io.completion() {
             let user_data = UserData::from_bits(entry.user_data());
             let more = cqueue::more(entry.flags());
-            // A doorbell is another ring's operation.
-            if !more && user_data.operation() != Operation::Doorbell {
-                self.in_flight -= 1;
+            match user_data.operation() {
+                // Another ring's operation, and one of ours that failed.
+                Operation::Doorbell | Operation::DoorbellRung => {}
+                Operation::SendNow => self.sending_now.retain(|&id| id != user_data.id()),
+                _ if more => {}
+                _ => self.in_flight -= 1,
             }
             into.push(Completion {
                 user_data,
@@ -205,6 +258,18 @@ impl Ring {
                 more,
                 buffer: cqueue::buffer_select(entry.flags()).map(BufferId),
             });
+        }
+        // An entry that the kernel has not taken yet is still to be sent.
+        if self.io.submission().is_empty() {
+            for id in self.sending_now.drain(..) {
+                let length = self.sending[id.index()].as_ref().map_or(0, Vec::len);
+                into.push(Completion {
+                    user_data: UserData::new(Operation::SendNow, id),
+                    result: i32::try_from(length).expect("at most SEND_NOW_BYTES_MAX"),
+                    more: false,
+                    buffer: None,
+                });
+            }
         }
     }
 
@@ -261,6 +326,11 @@ impl Ring {
 
     fn push(&mut self, entry: &Entry) {
         self.in_flight += 1;
+        self.push_uncounted(entry);
+    }
+
+    /// Queues an operation that is over when it is submitted.
+    fn push_uncounted(&mut self, entry: &Entry) {
         loop {
             // SAFETY: what the entry points to lives until its completion (invariants 1 to 3).
             let pushed = unsafe { self.io.submission().push(entry) };
@@ -298,4 +368,92 @@ fn is_transient(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::{Completion, ConnectionId, Operation, Ring, SEND_NOW_BYTES_MAX};
+
+    const ID: ConnectionId = ConnectionId::new(3, 1);
+
+    fn next(ring: &mut Ring) -> Vec<Completion> {
+        let mut completions = Vec::new();
+        ring.poll().expect("a live ring");
+        ring.completions(&mut completions);
+        completions
+    }
+
+    #[test]
+    fn a_short_send_is_over_when_it_is_submitted() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut ring = Ring::new().expect("io_uring");
+        for round in 0..1_000u32 {
+            ring.send(near.as_raw_fd(), ID, round.to_be_bytes().to_vec());
+            let completions = next(&mut ring);
+            let [sent] = completions[..] else {
+                panic!("{completions:?}");
+            };
+            assert_eq!(sent.user_data.operation(), Operation::SendNow);
+            assert_eq!((sent.user_data.id(), sent.result), (ID, 4));
+            assert_eq!(ring.take_sent(ID), round.to_be_bytes());
+            let mut received = [0; 4];
+            far.read_exact(&mut received).expect("it was sent");
+            assert_eq!(received, round.to_be_bytes());
+        }
+        assert!(ring.io.completion().is_empty(), "no entry was spent on it");
+        ring.close();
+    }
+
+    #[test]
+    fn what_finds_no_room_is_told_and_sent_later() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut ring = Ring::new().expect("io_uring");
+        let mut expected = Vec::new();
+        let (buffer, sent) = loop {
+            let fill = u8::try_from(expected.len() / 7 % 251).expect("below 251");
+            let length = SEND_NOW_BYTES_MAX - expected.len() % 1_000;
+            ring.send(near.as_raw_fd(), ID, vec![fill; length]);
+            let completions = next(&mut ring);
+            assert_eq!(completions.len(), 1);
+            expected.extend(vec![fill; length]);
+            let buffer = ring.take_sent(ID);
+            let sent = usize::try_from(completions[0].result).unwrap_or(0);
+            if sent < length {
+                break (buffer, sent);
+            }
+        };
+        ring.send_rest(near.as_raw_fd(), ID, buffer, sent);
+        assert!(next(&mut ring).is_empty(), "it waits for room");
+        let mut received = vec![0; expected.len()];
+        let reader = std::thread::spawn(move || {
+            far.read_exact(&mut received).expect("all of it comes");
+            received
+        });
+        let mut completions = Vec::new();
+        while completions.is_empty() {
+            ring.wait().expect("a live ring");
+            ring.completions(&mut completions);
+        }
+        drop(ring.take_sent(ID));
+        assert!(reader.join().expect("it read") == expected);
+        assert_eq!(ring.in_flight, 0);
+        ring.close();
+    }
+
+    #[test]
+    fn a_send_to_nobody_fails() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        drop(far);
+        let mut ring = Ring::new().expect("io_uring");
+        ring.send(near.as_raw_fd(), ID, vec![1; 10]);
+        let completions = next(&mut ring);
+        assert_eq!(completions.len(), 1);
+        assert_eq!(completions[0].result, -libc::EPIPE);
+        drop(ring.take_sent(ID));
+        ring.close();
+    }
 }

@@ -55,6 +55,8 @@ pub(crate) enum Operation {
     DoorbellRung,
     /// A cancelled accept; the index is the listener's.
     CancelAccept,
+    /// A connection's send that does not wait for room.
+    SendNow,
 }
 
 impl Operation {
@@ -67,7 +69,8 @@ impl Operation {
             4 => Self::Tick,
             5 => Self::Doorbell,
             6 => Self::DoorbellRung,
-            _ => Self::CancelAccept,
+            7 => Self::CancelAccept,
+            _ => Self::SendNow,
         }
     }
 }
@@ -117,6 +120,7 @@ mod tests {
             Operation::Doorbell,
             Operation::DoorbellRung,
             Operation::CancelAccept,
+            Operation::SendNow,
         ];
         for operation in operations {
             for (index, generation) in [(0, 0), (u32::MAX, GENERATION_MASK), (7, 1 << 27)] {
