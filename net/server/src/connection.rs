@@ -271,6 +271,11 @@ impl Connection {
         self.phase = Phase::Aborted;
     }
 
+    /// Whether it ends as soon as all replies are sent.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.phase == Phase::Finishing
+    }
+
     /// Whether it must be shut down and forgotten.
     pub(crate) fn is_over(&self) -> bool {
         match self.phase {

@@ -221,6 +221,8 @@ impl<'n> Core<'n> {
             connection.is_queued = true;
             self.ready.push_back(id);
         }
+        // Sent when the turn is over, and never earlier: a short send that did not wait is seen to
+        // be over in the next turn only, which nothing may come to begin.
         if connection.output.is_ready() && !connection.is_sending() && !connection.is_sendable {
             connection.is_sendable = true;
             self.sendable.push(id);
@@ -286,7 +288,13 @@ impl<'n> Core<'n> {
         for id in sendable.drain(..) {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_sendable = false;
-                send_ready(connection, id, &mut self.ring);
+                let buffer = connection.output.take_ready();
+                connection.start_sending(buffer.len());
+                if connection.is_finishing() {
+                    self.ring.send_rest(connection.fd(), id, buffer, 0);
+                } else {
+                    self.ring.send(connection.fd(), id, buffer);
+                }
             }
         }
         self.sendable = sendable;
@@ -311,9 +319,6 @@ impl<'n> Core<'n> {
             return;
         }
         self.pool.give(buffer);
-        if connection.output.is_ready() {
-            send_ready(connection, id, &mut self.ring);
-        }
         let progress = connection.resume_after_send();
         self.follow(id, progress);
     }
@@ -495,13 +500,4 @@ impl<'n> Core<'n> {
         self.draining_ticks
             .is_some_and(|ticks| !clients || ticks > DRAIN_TICKS)
     }
-}
-
-fn send_ready(connection: &mut Connection, id: ConnectionId, ring: &mut Ring) {
-    if connection.is_sending() || !connection.output.is_ready() {
-        return;
-    }
-    let buffer = connection.output.take_ready();
-    connection.start_sending(buffer.len());
-    ring.send(connection.fd(), id, buffer);
 }

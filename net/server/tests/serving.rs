@@ -144,6 +144,26 @@ fn a_pipeline_over_all_shards_is_answered_in_order() {
 }
 
 #[test]
+fn no_reply_and_no_end_waits_for_a_tick() {
+    let server = Running::start(1, Dispatch::Borrow);
+    let mut client = connect(server.resp());
+    let started = Instant::now();
+    for count in [1, 129, 140, 200, 300, 1_000, 3_000].repeat(10) {
+        let requests = frame(&[b"ECHO", b"0123456789"]).repeat(count);
+        exchange(&mut client, &requests, &bulk(b"0123456789").repeat(count));
+    }
+    for _ in 0..70 {
+        let mut client = connect(server.resp());
+        exchange(&mut client, b"PING\r\nQUIT\r\n", b"+PONG\r\n+OK\r\n");
+        expect_end(&mut client);
+        get(&server, "/-/healthz");
+    }
+    // A tick is 100 ms.
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+}
+
+#[test]
 fn long_values_stream_in_and_out_whole() {
     in_all_modes(|server| {
         let mut client = connect(server.resp());

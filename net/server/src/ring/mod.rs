@@ -65,6 +65,8 @@ pub(crate) struct Ring {
     sending: Vec<Option<Vec<u8>>>,
     /// Connections whose sends don't wait and have not failed.
     sending_now: Vec<ConnectionId>,
+    /// The last `enter` did not take all of them.
+    has_late_sends: bool,
     tick_at: Box<Timespec>,
     in_flight: usize,
 }
@@ -98,6 +100,7 @@ impl Ring {
             buffers,
             sending: Vec::new(),
             sending_now: Vec::new(),
+            has_late_sends: false,
             tick_at,
             in_flight: 0,
         })
@@ -140,7 +143,7 @@ impl Ring {
     }
 
     /// Sends `buffer`; [`take_sent`](Self::take_sent) gives it back on completion, which for a
-    /// short one may say that there was no room.
+    /// short one may say that there was no room, and does not end a [`wait`](Self::wait).
     ///
     /// # Panics
     /// If a send of this connection is in flight.
@@ -229,10 +232,11 @@ impl Ring {
         self.push_uncounted(&entry.user_data(ours.bits()).flags(Flags::SKIP_SUCCESS));
     }
 
-    /// Submits and sleeps until something completes. A signal ends the sleep early.
+    /// Submits and sleeps until something completes that is no short send. A signal ends the sleep
+    /// early.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
-        let wanted = usize::from(self.io.completion().is_empty());
-        self.enter(wanted)
+        let is_idle = self.io.completion().is_empty() && !self.has_late_sends;
+        self.enter(usize::from(is_idle))
     }
 
     /// Submits and lets the kernel run what is due, without sleeping.
@@ -271,6 +275,7 @@ impl Ring {
                 });
             }
         }
+        self.has_late_sends = !self.sending_now.is_empty();
     }
 
     /// The socket of a successful [`Operation::Accept`].
