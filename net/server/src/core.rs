@@ -13,19 +13,18 @@ use crate::clock;
 use crate::connection::{Connection, Progress};
 use crate::connections::Connections;
 use crate::dispatch::Dispatcher;
+use crate::janitor::Janitor;
 use crate::message::{Batch, Message};
 use crate::node::{Link, Node};
 use crate::pool::Pool;
 use crate::ring::{Completion, ConnectionId, Operation, Ring};
 
-/// Longest sleep, and so the janitor's pace and the delay of a shutdown.
+/// Longest sleep, and so the delay of a shutdown.
 const TICK_MS: u64 = 100;
 /// Batches of peers executed per turn.
 const BATCHES_PER_TURN: usize = 16;
 /// Connections with work left that are served per turn.
 const READY_PER_TURN: usize = 256;
-/// Expired items reclaimed per turn; some tens of microseconds.
-const EXPIRED_PER_TURN: usize = 256;
 /// Connections looked at per tick for whether they are idle too long.
 const IDLE_CHECKS_PER_TICK: usize = 1_024;
 /// Ticks that a shutdown waits for clients to take their replies.
@@ -75,7 +74,7 @@ pub(crate) struct Core<'n> {
     doorbells: Vec<u32>,
     /// Batches of peers that wait for our own token.
     backlog: VecDeque<Batch>,
-    expired_left: bool,
+    janitor: Janitor,
     /// Where the next look for idle connections begins.
     idle_check_at: usize,
     draining_ticks: Option<u32>,
@@ -97,7 +96,7 @@ impl<'n> Core<'n> {
             starved: Vec::new(),
             doorbells: Vec::new(),
             backlog: VecDeque::new(),
-            expired_left: false,
+            janitor: Janitor::default(),
             idle_check_at: 0,
             draining_ticks: None,
         }
@@ -110,7 +109,7 @@ impl<'n> Core<'n> {
     pub(crate) fn run(mut self) -> io::Result<()> {
         self.link.open(self.ring.doorbell_fd());
         self.arm_listeners();
-        self.ring.tick(clock::boot_ms() + TICK_MS);
+        self.ring.timer(Operation::Tick, clock::boot_ms() + TICK_MS);
         let mut outcome = Ok(());
         while outcome.is_ok() && !self.is_drained() {
             outcome = self.enter();
@@ -127,7 +126,7 @@ impl<'n> Core<'n> {
     fn enter(&mut self) -> io::Result<()> {
         let busy = !self.ready.is_empty()
             || !self.backlog.is_empty()
-            || self.expired_left
+            || self.janitor.portion(self.dispatcher.now().time.0) > 0
             || self.dispatcher.has_work();
         if busy || !self.link.fall_asleep() {
             return self.ring.poll();
@@ -160,6 +159,7 @@ impl<'n> Core<'n> {
                 Operation::Send | Operation::SendNow => self.handle_sent(id, completion.result),
                 Operation::Accept => self.handle_accepted(id.index(), completion),
                 Operation::Tick => self.handle_tick(),
+                Operation::Janitor => self.janitor.timer_came(),
                 Operation::DoorbellRung if completion.result < 0 => self.ring_again(id.index()),
                 Operation::Cancel => self.handle_cancelled(id),
                 // A doorbell's message lies in the inbox.
@@ -437,8 +437,9 @@ impl<'n> Core<'n> {
     // --- time ---
 
     fn handle_tick(&mut self) {
-        self.ring.tick(self.dispatcher.now().time.0 + TICK_MS);
-        self.expired_left = true;
+        let now_ms = self.dispatcher.now().time.0;
+        self.ring.timer(Operation::Tick, now_ms + TICK_MS);
+        self.janitor.look(now_ms);
         self.dispatcher.tick();
         if self.node.is_stopping() {
             self.drain();
@@ -473,10 +474,16 @@ impl<'n> Core<'n> {
         }
     }
 
-    /// Reclaims expired items, a bounded number a turn, and hands over what connections hold.
+    /// Reclaims expired items as the janitor allows.
     fn sweep(&mut self) {
-        if self.expired_left {
-            self.expired_left = self.dispatcher.sweep(EXPIRED_PER_TURN);
+        let now_ms = self.dispatcher.now().time.0;
+        let portion = self.janitor.portion(now_ms);
+        if portion > 0 {
+            let next = self.dispatcher.sweep(portion);
+            self.janitor.reclaimed(portion, next.map(|time| time.0));
+            if let Some(at_ms) = self.janitor.timer_wanted(now_ms) {
+                self.ring.timer(Operation::Janitor, at_ms);
+            }
         }
     }
 

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use fulmar_cluster::ShardIndex;
-use fulmar_engine::Key;
+use fulmar_engine::{Key, Time};
 use fulmar_protocol::command::table::{self, CommandId};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
 use fulmar_protocol::resp;
@@ -341,16 +341,18 @@ impl<'n> Dispatcher<'n> {
 
     // --- the own shard's upkeep ---
 
-    /// Reclaims expired items; true if there are more, or the shard is lent.
-    pub(crate) fn sweep(&mut self, items_max: usize) -> bool {
+    /// Reclaims expired items; returns when there will be more: now if there are, or if the shard
+    /// is lent.
+    pub(crate) fn sweep(&mut self, items_max: usize) -> Option<Time> {
         let mut tokens = Tokens::new(&self.node.shards);
         if !tokens.try_take(self.own) {
-            return true;
+            return Some(self.now.time);
         }
-        tokens
-            .shard(self.own)
-            .cache
-            .advance(self.now.time, items_max)
+        let cache = &mut tokens.shard(self.own).cache;
+        if cache.advance(self.now.time, items_max) {
+            return Some(self.now.time);
+        }
+        cache.next_deadline()
     }
 
     /// Publishes what a shard tells of itself; its token is held.

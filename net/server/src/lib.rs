@@ -20,6 +20,7 @@ mod connections;
 mod core;
 mod dispatch;
 pub mod echo;
+mod janitor;
 mod listener;
 pub mod machine;
 mod message;

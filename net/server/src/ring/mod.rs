@@ -8,7 +8,7 @@
 //!    not wait (`Operation::SendNow`) is over when the kernel has taken its entry.
 //! 2. Received bytes lie in provided buffers, which `BufferRing` owns; one is readable from the
 //!    completion that names it until [`Ring::recycle`].
-//! 3. The tick's time lives in a box of its own.
+//! 3. The kernel reads a timer's time when it takes the entry; it lives in a box until then.
 //! 4. `in_flight` counts the operations that will still complete; [`Ring::close`] waits for zero,
 //!    and what is left then is leaked, not freed.
 //!
@@ -67,7 +67,7 @@ pub(crate) struct Ring {
     sending_now: Vec<ConnectionId>,
     /// The last `enter` did not take all of them.
     has_late_sends: bool,
-    tick_at: Box<Timespec>,
+    timers: Box<[Timespec; 2]>,
     in_flight: usize,
 }
 
@@ -94,14 +94,13 @@ impl Ring {
                 0,
             )?;
         }
-        let tick_at = Box::new(Timespec::new());
         Ok(Self {
             io,
             buffers,
             sending: Vec::new(),
             sending_now: Vec::new(),
             has_late_sends: false,
-            tick_at,
+            timers: Box::new([Timespec::new(); 2]),
             in_flight: 0,
         })
     }
@@ -213,12 +212,14 @@ impl Ring {
             .expect("a send's buffer is kept until its completion")
     }
 
-    /// Asks for one [`Operation::Tick`] at `at_ms` of the boot-time clock.
-    pub(crate) fn tick(&mut self, at_ms: u64) {
+    /// Asks for one completion of `operation`, which is `Tick` or `Janitor`, at `at_ms` of the
+    /// boot-time clock. Of each there is one in flight at most.
+    pub(crate) fn timer(&mut self, operation: Operation, at_ms: u64) {
         let nanoseconds = u32::try_from(at_ms % 1_000 * 1_000_000).expect("below a second");
-        *self.tick_at = Timespec::new().sec(at_ms / 1_000).nsec(nanoseconds);
-        let user_data = UserData::new(Operation::Tick, ConnectionId::new(0, 0));
-        let entry = opcode::Timeout::new(std::ptr::from_ref(&*self.tick_at))
+        let time = &mut self.timers[usize::from(operation == Operation::Janitor)];
+        *time = Timespec::new().sec(at_ms / 1_000).nsec(nanoseconds);
+        let user_data = UserData::new(operation, ConnectionId::new(0, 0));
+        let entry = opcode::Timeout::new(std::ptr::from_ref(time))
             .flags(TimeoutFlags::ABS | TimeoutFlags::BOOTTIME)
             .build();
         self.push(&entry.user_data(user_data.bits()));

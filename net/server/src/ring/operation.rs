@@ -57,6 +57,8 @@ pub(crate) enum Operation {
     CancelAccept,
     /// A connection's send that does not wait for room.
     SendNow,
+    /// The janitor's timer.
+    Janitor,
 }
 
 impl Operation {
@@ -70,7 +72,8 @@ impl Operation {
             5 => Self::Doorbell,
             6 => Self::DoorbellRung,
             7 => Self::CancelAccept,
-            _ => Self::SendNow,
+            8 => Self::SendNow,
+            _ => Self::Janitor,
         }
     }
 }
