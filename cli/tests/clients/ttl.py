@@ -5,9 +5,7 @@ value's deadline lies between `sent + ttl` and `answered + ttl`, whatever the sc
 """
 
 import random
-import statistics
 import sys
-import threading
 import time
 
 from checks import check, parallel, still_serves
@@ -20,9 +18,6 @@ EARLY_NS_MAX = 1_000_000
 # redis-server reads its clock once per turn of its loop and serves until the millisecond is over.
 REFEREE_LATE_NS_MAX = 3_000_000
 MS = 1_000_000
-# A guard against stalls, on a machine that the probe itself and the server share; the exact figure
-# is that of loadgen's open-loop histogram.
-SLOWER_MS_MAX = 5.0
 
 
 def hunt(port, name, seconds, late_max, form):
@@ -127,31 +122,6 @@ def deadlines_of_every_kind(context):
         require(link.call("EXISTS", "ex") == 0, "there after a second")
 
 
-class Probe(threading.Thread):
-    """GETs at a steady pace; (when, latency in ms) of each."""
-
-    def __init__(self, port):
-        super().__init__(daemon=True)
-        self.port = port
-        self.stopped = threading.Event()
-        self.samples = []
-
-    def run(self):
-        with Connection(self.port) as link:
-            link.ok("SET", "probe", "v")
-            due = time.monotonic()
-            while not self.stopped.is_set():
-                due += 0.001
-                time.sleep(max(0.0, due - time.monotonic()))
-                started = time.monotonic()
-                require(link.call("GET", "probe") == b"v", "probe")
-                self.samples.append((started, (time.monotonic() - started) * 1000))
-
-    def between(self, start, end):
-        """Latencies in a window, sorted."""
-        return sorted(latency for when, latency in self.samples if start <= when < end)
-
-
 def load_expiring(port, name, count, unix_ms):
     """Keys that all end within one second after `unix_ms`."""
     # Formatted as one, which is several times faster than argument by argument.
@@ -186,45 +156,20 @@ def load_in_time(server, link, count):
 
 @check(timeout=150, shards=(1, 2), dispatch=("borrow",))
 def a_million_in_one_second(context):
-    """They are reclaimed within 2 s of their end, and nobody waits noticeably longer for it."""
+    """They are reclaimed within 2 s of their end (open_loop.py tells who waits for it)."""
     count = 1_000_000
     with context.serve(max_memory="512MiB") as server, Connection(server.port) as link:
         due = load_in_time(server, link, count)
-        probe = Probe(server.port)
-        probe.start()
-        calm = time.monotonic()
         time.sleep(max(0.0, due - time.monotonic()))
-        calm_end = time.monotonic()
-        # The last ends at due + 1 s; 2 s later nothing may be left but the probe's key.
-        # (redis-server samples, and takes longer.)
+        # The last ends at due + 1 s. (redis-server samples, and takes longer.)
         patience = 20.0 if context.is_redis else 2.0
-        while (size := link.call("DBSIZE")) > 1:
+        while size := link.call("DBSIZE"):
             require(time.monotonic() < due + 1.0 + patience,
                     f"{size} keys left {patience} s after their end")
             time.sleep(0.01)
-        reclaimed = time.monotonic()
-        probe.stopped.set()
-        probe.join(5)
+        context.note(f"reclaimed {time.monotonic() - due - 1:+.2f} s after the last deadline")
         wait_until(lambda: expired_keys(link) >= count, 1, f"expired_keys counts {count}")
-        quiet, busy = probe.between(calm, calm_end), probe.between(due, reclaimed)
-        require(len(quiet) > 100 and len(busy) > 100, "too few probes to compare")
-        context.note(f"reclaimed {reclaimed - due - 1:+.2f} s after the last deadline; probe "
-                     f"p50/p99/max ms: {summary(quiet)} before, {summary(busy)} during")
-        # A scheduler hiccup of this client is no fault of the server: a percentile, not the max.
-        slow = quantile(busy, 0.99) - quantile(quiet, 0.99)
-        require(context.is_redis or slow < SLOWER_MS_MAX,
-                f"p99 is {slow:.2f} ms longer while expiring")
         still_serves(server.port)
-
-
-def quantile(ordered, share):
-    """A percentile of sorted numbers."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def summary(ordered):
-    """p50/p99/max."""
-    return f"{statistics.median(ordered):.2f}/{quantile(ordered, 0.99):.2f}/{ordered[-1]:.2f}"
 
 
 if __name__ == "__main__":
