@@ -5,7 +5,7 @@ import platform
 import shutil
 import statistics
 
-from scenarios import KEYS_COUNT, RATIO_LIMITS, RISE_LIMITS, VALUE_BYTES
+from scenarios import CONTROL, KEYS_COUNT, RATIO_LIMITS, RISE_LIMITS, VALUE_BYTES
 from subjects import version
 
 
@@ -73,21 +73,29 @@ def counters(results):
 def verdicts(all_results):
     """Each limit with its figure and whether it holds; limits without figures are left out."""
     lines, is_ok = [], True
+
+    def compared(scenario, subject, base, operation, what):
+        results = all_results.get(scenario, {})
+        if (subject, operation) not in results or (base, operation) not in results:
+            return None
+        value, against = (median(results[one, operation], "cpu_us") for one in (subject, base))
+        return value / against if what == "ratio" else value - against
+
     for limits, what in ((RATIO_LIMITS, "ratio"), (RISE_LIMITS, "rise")):
         for scenario, subject, base, limit in limits:
-            results = all_results.get(scenario, {})
+            control = compared(scenario, subject, base, CONTROL, what)
             for operation in ("get", "set"):
-                if (subject, operation) not in results or (base, operation) not in results:
+                figure = compared(scenario, subject, base, operation, what)
+                if figure is None:
                     continue
-                value, against = (median(results[one, operation], "cpu_us")
-                                  for one in (subject, base))
-                figure = value / against if what == "ratio" else value - against
                 holds = figure <= limit
                 is_ok &= holds
                 unit = "x" if what == "ratio" else " us"
                 lines.append(f"{'holds' if holds else 'FAILS'}: {scenario} {operation.upper()}, "
                              f"{subject.name} against {base.name}: {figure:.2f}{unit}, "
-                             f"limit {limit:.2f}{unit}")
+                             f"limit {limit:.2f}{unit}"
+                             + (f" ({CONTROL}, which needs no shard: {control:.2f}{unit})"
+                                if control is not None else ""))
     return lines, is_ok
 
 
