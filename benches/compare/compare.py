@@ -41,7 +41,13 @@ def parse_options():
     parser.add_argument("--json", help="file for all measured rounds")
     parser.add_argument("--check", action="store_true", help="fail if a limit does not hold")
     parser.add_argument("--list", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    # Servers are started in directories of their own.
+    options.fulmar = os.path.abspath(options.fulmar)
+    if options.echo:
+        binary, _, arguments = options.echo.partition(" ")
+        options.echo = f"{os.path.abspath(binary)} {arguments}"
+    return options
 
 
 def client_command(scenario, running, operation, requests):
