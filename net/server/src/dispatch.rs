@@ -391,9 +391,8 @@ pub(crate) struct HeldShards<'t, 'n> {
 }
 
 impl ShardSet for HeldShards<'_, '_> {
-    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>) {
-        let (home, key) = self.placement.place(key);
-        (self.tokens.shard(home), key)
+    fn place<'k>(&self, key: &'k [u8]) -> (ShardIndex, Key<'k>) {
+        self.placement.place(key)
     }
 
     fn count(&self) -> usize {

@@ -9,11 +9,8 @@ use crate::Shard;
 ///
 /// [`route`](crate::route()) says which ones a command needs.
 pub trait ShardSet {
-    /// The shard of `key`, which the caller made sure to hold, and the key ready for its engine.
-    ///
-    /// # Panics
-    /// If the key's shard is not held.
-    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>);
+    /// Which shard `key` belongs to, and the key ready for its engine.
+    fn place<'k>(&self, key: &'k [u8]) -> (ShardIndex, Key<'k>);
 
     /// Number of shards of the node. Commands on whole shards hold all of them.
     fn count(&self) -> usize;
@@ -23,6 +20,16 @@ pub trait ShardSet {
     /// # Panics
     /// If it is not held.
     fn at(&mut self, index: usize) -> &mut Shard;
+
+    /// The shard of `key`, which the caller made sure to hold, and the key ready for its engine.
+    ///
+    /// # Panics
+    /// If the key's shard is not held.
+    #[inline]
+    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>) {
+        let (shard, key) = self.place(key);
+        (self.at(shard.index()), key)
+    }
 }
 
 /// How keys are placed in this process: the same for all its shards.
@@ -77,13 +84,11 @@ impl<'s, 'k> Single<'s, 'k> {
 
 impl ShardSet for Single<'_, '_> {
     #[inline]
-    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>) {
-        if let Some(known) = recognize(self.routed.as_ref(), key) {
-            return (self.shard, known);
+    fn place<'k>(&self, key: &'k [u8]) -> (ShardIndex, Key<'k>) {
+        match recognize(self.routed.as_ref(), key) {
+            Some(known) => (self.shard.index(), known),
+            None => self.placement.place(key),
         }
-        let (home, key) = self.placement.place(key);
-        assert_eq!(home, self.shard.index(), "the key's shard is held");
-        (self.shard, key)
     }
 
     fn count(&self) -> usize {
@@ -133,10 +138,8 @@ impl<'l, 's> Held<'l, 's> {
 }
 
 impl ShardSet for Held<'_, '_> {
-    fn locate<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Key<'k>) {
-        let (home, key) = self.placement.place(key);
-        let position = self.position(home);
-        (self.shards[position], key)
+    fn place<'k>(&self, key: &'k [u8]) -> (ShardIndex, Key<'k>) {
+        self.placement.place(key)
     }
 
     fn count(&self) -> usize {

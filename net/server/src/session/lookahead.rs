@@ -8,35 +8,30 @@
 use fulmar_cluster::ShardIndex;
 use fulmar_engine::Key;
 use fulmar_protocol::resp::{Slices, peek};
-use fulmar_shard::ShardMask;
+use fulmar_shard::{PLACED_KEYS_MAX, Placed};
 
 use crate::dispatch::Dispatcher;
 use crate::output::Output;
 use crate::token::Tokens;
 
-/// Commands looked ahead at a time. More would push each other's lines out of the first-level cache.
-const COMMANDS_MAX: usize = 16;
-
-/// See the module's head.
+/// See the module's head. A command without a key has an empty place.
 pub(super) struct Lookahead<'i> {
-    keys: [Option<(ShardIndex, Key<'i>)>; COMMANDS_MAX],
+    placed: Placed<'i>,
     next: usize,
-    count: usize,
 }
 
 impl<'i> Lookahead<'i> {
     pub(super) fn new() -> Self {
         Self {
-            keys: [const { None }; COMMANDS_MAX],
+            placed: Placed::new(),
             next: 0,
-            count: 0,
         }
     }
 
     /// Whether all commands that were looked at have come.
     #[inline]
     pub(super) fn is_used_up(&self) -> bool {
-        self.next == self.count
+        self.next == self.placed.count()
     }
 
     /// Looks at the commands at the front of `input`, and loads what lies in shards that can be
@@ -51,39 +46,33 @@ impl<'i> Lookahead<'i> {
         let placement = dispatcher.placement();
         let mut slices = Slices::new();
         let mut at = 0;
-        (self.next, self.count) = (0, 0);
-        while self.count < COMMANDS_MAX
+        self.next = 0;
+        self.placed.clear();
+        while self.placed.count() < PLACED_KEYS_MAX
             && let Some(bytes_count) = peek(&input[at..], &mut slices)
         {
             at += bytes_count;
             let key = slices.as_slice().get(1).map(|key| placement.place(key));
-            self.keys[self.count] = key;
-            self.count += 1;
+            self.placed.push(key);
         }
-        let keys = self.keys[..self.count].iter().flatten();
-        let mut seen = ShardMask::EMPTY;
-        for &(shard, _) in keys.clone() {
-            if seen.contains(shard) {
-                continue;
-            }
-            seen.insert(shard);
+        self.placed.for_each_shard(|shard| {
             if dispatcher.runs_in_place(shard, output) && tokens.try_take(shard) {
-                let own = keys.clone().filter(|(of, _)| *of == shard);
-                tokens.shard(shard).cache.prefetch(own.map(|(_, key)| key));
+                let cache = &tokens.shard(shard).cache;
+                cache.prefetch(self.placed.of(shard));
             }
-        }
+        });
     }
 
     /// What is known of `key`, the first key of the command whose turn it is.
     #[inline]
     pub(super) fn known(&self, key: &[u8]) -> Option<(ShardIndex, Key<'i>)> {
-        let (shard, known) = self.keys[..self.count].get(self.next)?.as_ref()?;
+        let (shard, known) = self.placed.get(self.next)?;
         std::ptr::eq(known.bytes(), key).then_some((*shard, *known))
     }
 
     /// The command whose turn it was has been executed.
     #[inline]
     pub(super) fn step(&mut self) {
-        self.next = (self.next + 1).min(self.count);
+        self.next = (self.next + 1).min(self.placed.count());
     }
 }

@@ -101,10 +101,7 @@ impl Context<'_> {
         mut ask: impl FnMut(&mut Shard, &Key<'_>) -> bool,
     ) -> Result<(), CommandError> {
         let mut count = 0;
-        for key in keys {
-            let (shard, key) = self.shards.locate(key);
-            count += i64::from(ask(shard, &key));
-        }
+        self.for_each_key(keys, |shard, key, _| count += i64::from(ask(shard, key)));
         self.reply.integer(count);
         Ok(())
     }

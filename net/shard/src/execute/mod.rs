@@ -11,11 +11,12 @@ mod set;
 mod strings;
 mod walk;
 
+use fulmar_engine::Key;
 use fulmar_protocol::command::{DataCommand, Value};
 use fulmar_protocol::{CommandError, ReplySink};
 
 use crate::shard::Content;
-use crate::{Now, ShardSet, StagedChain};
+use crate::{Now, PLACED_KEYS_MAX, Placed, Shard, ShardSet, StagedChain};
 
 pub use walk::SCAN_COUNT_MAX;
 
@@ -69,6 +70,30 @@ struct Context<'c> {
 }
 
 impl Context<'_> {
+    /// Calls `visit` with each key, its shard and the reply, in order.
+    fn for_each_key(
+        &mut self,
+        keys: &[&[u8]],
+        mut visit: impl FnMut(&mut Shard, &Key<'_>, &mut dyn ReplySink),
+    ) {
+        for some in keys.chunks(PLACED_KEYS_MAX) {
+            let mut placed = Placed::new();
+            for key in some {
+                placed.push(Some(self.shards.place(key)));
+            }
+            // One key has nothing to overlap with.
+            if some.len() > 1 {
+                placed.for_each_shard(|shard| {
+                    let cache = &self.shards.at(shard.index()).cache;
+                    cache.prefetch(placed.of(shard));
+                });
+            }
+            for (shard, key) in placed.keys() {
+                visit(self.shards.at(shard.index()), key, self.reply);
+            }
+        }
+    }
+
     #[inline]
     fn dispatch(&mut self, command: &DataCommand<'_>) -> Result<(), CommandError> {
         match *command {

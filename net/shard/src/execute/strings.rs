@@ -2,22 +2,20 @@
 
 use std::ops::Range;
 
-use fulmar_engine::{Expiry as EngineExpiry, ItemValue};
+use fulmar_engine::{Expiry as EngineExpiry, ItemValue, Key, Time};
 use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::command::{BadExpiry, Expiry, Value};
 use fulmar_protocol::{CommandError, ReplySink};
 
 use super::{Context, failure};
+use crate::Shard;
 use crate::shard::Content;
 
 impl Context<'_> {
     #[inline]
     pub(super) fn get(&mut self, key: &[u8]) -> Result<(), CommandError> {
         let (shard, key) = self.shards.locate(key);
-        match shard.cache.get(&key, self.now.time) {
-            Some(item) => reply_value(self.reply, &item.value()),
-            None => self.reply.null(),
-        }
+        reply_get(shard, &key, self.now.time, self.reply);
         Ok(())
     }
 
@@ -70,9 +68,8 @@ impl Context<'_> {
 
     pub(super) fn mget(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
         self.reply.array(keys.len());
-        for key in keys {
-            self.get(key)?;
-        }
+        let time = self.now.time;
+        self.for_each_key(keys, |shard, key, reply| reply_get(shard, key, time, reply));
         Ok(())
     }
 
@@ -168,6 +165,15 @@ impl Context<'_> {
             .map_err(failure::grow)?;
         self.reply.integer(length(bytes_count));
         Ok(())
+    }
+}
+
+/// Reads a key and replies its value.
+#[inline]
+fn reply_get(shard: &mut Shard, key: &Key<'_>, time: Time, reply: &mut dyn ReplySink) {
+    match shard.cache.get(key, time) {
+        Some(item) => reply_value(reply, &item.value()),
+        None => reply.null(),
     }
 }
 
