@@ -77,21 +77,26 @@ impl Context<'_> {
         mut visit: impl FnMut(&mut Shard, &Key<'_>, &mut dyn ReplySink),
     ) {
         for some in keys.chunks(PLACED_KEYS_MAX) {
-            let mut placed = Placed::new();
-            for key in some {
-                placed.push(Some(self.shards.place(key)));
-            }
-            // One key has nothing to overlap with.
-            if some.len() > 1 {
-                placed.for_each_shard(|shard| {
-                    let cache = &self.shards.at(shard.index()).cache;
-                    cache.prefetch(placed.of(shard));
-                });
-            }
-            for (shard, key) in placed.keys() {
+            for (shard, key) in self.load(some.iter().copied()).keys() {
                 visit(self.shards.at(shard.index()), key, self.reply);
             }
         }
+    }
+
+    /// Places up to `PLACED_KEYS_MAX` keys and starts to load what commands on them will read.
+    fn load<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Placed<'k> {
+        let mut placed = Placed::new();
+        for key in keys {
+            placed.push(Some(self.shards.place(key)));
+        }
+        // One key has nothing to overlap with.
+        if placed.count() > 1 {
+            placed.for_each_shard(|shard| {
+                let cache = &self.shards.at(shard.index()).cache;
+                cache.prefetch(placed.of(shard));
+            });
+        }
+        placed
     }
 
     #[inline]

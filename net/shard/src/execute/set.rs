@@ -5,7 +5,7 @@ use fulmar_protocol::CommandError;
 use fulmar_protocol::command::{Argv, Set, SetCondition, SetExpiry, SetReply, Value};
 
 use super::{Context, failure, strings};
-use crate::Now;
+use crate::{Now, PLACED_KEYS_MAX};
 
 impl Context<'_> {
     pub(super) fn set(&mut self, set: &Set<'_>) -> Result<(), CommandError> {
@@ -87,13 +87,14 @@ impl Context<'_> {
 
     /// Refuses what no shard would store, before the first pair is stored.
     fn check_pairs(&mut self, argv: &Argv<'_>) -> Result<(), CommandError> {
+        let first = argv.args.get(1).copied().unwrap_or_default();
+        let value_bytes_max = self.shards.locate(first).0.value_bytes_max();
         for (key, value) in pairs(argv) {
             if key.len() > KEY_BYTES_MAX {
                 return Err(CommandError::KeyTooLong);
             }
-            let (shard, _) = self.shards.locate(key);
             match value {
-                Value::Bytes(bytes) if bytes.len() > shard.value_bytes_max() => {
+                Value::Bytes(bytes) if bytes.len() > value_bytes_max => {
                     return Err(CommandError::ValueTooLong);
                 }
                 Value::Staged(position) if !matches!(self.staged.get(position), Some(Some(_))) => {
@@ -106,14 +107,26 @@ impl Context<'_> {
     }
 
     fn store_pairs(&mut self, argv: &Argv<'_>) -> Result<(), CommandError> {
-        for (key, value) in pairs(argv) {
-            let content = self.content(value)?;
-            let (shard, key) = self.shards.locate(key);
-            shard
-                .store(&key, content, Expiry::Never, self.now)
-                .map_err(failure::store)?;
+        let mut pairs = pairs(argv);
+        loop {
+            let mut values = [const { None }; PLACED_KEYS_MAX];
+            let some = values.iter_mut().zip(pairs.by_ref());
+            let keys = some.map(|(place, (key, value))| {
+                *place = Some(value);
+                key
+            });
+            let placed = self.load(keys);
+            if placed.count() == 0 {
+                return Ok(());
+            }
+            for ((shard, key), value) in placed.keys().zip(values.into_iter().flatten()) {
+                let content = self.content(value)?;
+                self.shards
+                    .at(shard.index())
+                    .store(key, content, Expiry::Never, self.now)
+                    .map_err(failure::store)?;
+            }
         }
-        Ok(())
     }
 }
 
