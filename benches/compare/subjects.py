@@ -75,12 +75,12 @@ def start(subject, cpus, options):
     return Running(subject, server)
 
 
-def start_by_port(subject, binary, cpus):
+def start_by_port(subject, binary, cpus, memory_mib=1024):
     """Starts a server that takes a port and says nothing."""
     port = free_port()
     if subject.kind == "memcached":
         command = ["taskset", "-c", cpus, binary, "-u", "root", "-l", "127.0.0.1", "-p", str(port),
-                   "-U", "0", "-t", str(len(cpus.split(","))), "-m", "1024", "-c", "2000"]
+                   "-U", "0", "-t", str(len(cpus.split(","))), "-m", str(memory_mib), "-c", "2000"]
     else:
         command = binary.format(port=port, cpu=cpus.split(",")[0]).split()
     server = Server.spawn(command)
@@ -96,21 +96,19 @@ def start_by_port(subject, binary, cpus):
         time.sleep(0.01)
 
 
-def fill(port, protocol):
-    """Stores every key that the clients ask for."""
-    value = b"x" * VALUE_BYTES
+def fill(port, protocol, numbers=range(KEYS_COUNT), value_bytes=VALUE_BYTES, ttl_seconds=0):
+    """Stores the keys with these numbers, 16 bytes each, as the clients name them."""
+    value = b"x" * value_bytes
+    memcached = b"set %%b 0 %d %d\r\n%b\r\n" % (ttl_seconds, len(value), value)
+    expiry = b"$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_seconds)), ttl_seconds)
+    resp = b"*%d\r\n$3\r\nSET\r\n$16\r\n%%b\r\n$%d\r\n%b\r\n%b" % (
+        5 if ttl_seconds else 3, len(value), value, expiry if ttl_seconds else b"")
+    form, stored = (memcached, b"STORED\r\n") if protocol == "memcached" else (resp, b"+OK\r\n")
     with socket.create_connection(("127.0.0.1", port), 30) as link:
-        for start_at in range(0, KEYS_COUNT, BATCH_COUNT):
-            keys = [b"key:%012d" % i for i in range(start_at, start_at + BATCH_COUNT)]
-            if protocol == "memcached":
-                link.sendall(b"".join(b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value)
-                                      for key in keys))
-                wanted = b"STORED\r\n" * len(keys)
-            else:
-                link.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\n%b\r\n$%d\r\n%b\r\n"
-                                      % (key, len(value), value) for key in keys))
-                wanted = b"+OK\r\n" * len(keys)
-            got = b""
+        for start_at in range(0, len(numbers), BATCH_COUNT):
+            some = numbers[start_at:start_at + BATCH_COUNT]
+            link.sendall(b"".join([form % (b"key:%012d" % i) for i in some]))
+            wanted, got = stored * len(some), b""
             while len(got) < len(wanted):
                 piece = link.recv(1 << 16)
                 if not piece:
