@@ -6,57 +6,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use fulmar_engine::{Cache, Config, Expiry, Key, KeyHasher, Time};
+use fulmar_benches::{VALUE, empty, filled, items_count, with_key};
+use fulmar_engine::{Expiry, Time};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-const HASHER: KeyHasher = KeyHasher::new([1, 2, 3, 4]);
-const RANGES_COUNT: u16 = 2048;
-const VALUE: [u8; 32] = [7; 32];
-
-/// Items to bench with: few when this runs as a test.
-fn items_count() -> u64 {
-    if std::env::args().any(|argument| argument == "--bench") {
-        1_000_000
-    } else {
-        1_000
-    }
-}
-
-fn range_of(key: &[u8]) -> u16 {
-    u16::from_le_bytes([key[0], key[1]]) % RANGES_COUNT
-}
-
-fn key_bytes(number: u64) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
-    bytes[8..].copy_from_slice(&number.to_le_bytes());
-    bytes
-}
-
-/// Runs `call` with the key of `number`, hashed as a router would.
-fn with_key<R>(number: u64, call: impl FnOnce(&Key<'_>) -> R) -> R {
-    let bytes = key_bytes(number);
-    call(&Key::new(&bytes, range_of(&bytes), HASHER.hash(&bytes)))
-}
-
-fn filled(items_count: u64, expiry: impl Fn(u64) -> Expiry) -> Cache {
-    let bytes = usize::try_from(items_count).expect("64 bits") * 128;
-    let mut config = Config::new(bytes.max(16 << 20), HASHER);
-    config.ranges_count = RANGES_COUNT;
-    config.range_of = range_of;
-    let mut cache = Cache::new(config).expect("address space");
-    for number in 0..items_count {
-        with_key(number, |key| {
-            cache.set(key, &VALUE, expiry(number), Time(0))
-        })
-        .expect("fits");
-    }
-    cache
-}
-
 fn calls(criterion: &mut Criterion) {
-    let items = items_count();
+    let items = items_count(1_000_000);
     let mut cache = filled(items, |_| Expiry::Never);
     let mut rng = SmallRng::seed_from_u64(1);
     let mut group = criterion.benchmark_group("engine");
@@ -94,7 +50,7 @@ fn calls(criterion: &mut Criterion) {
 
 /// Parts of the engine, each by the call that uses little else.
 fn parts(criterion: &mut Criterion) {
-    let items = items_count();
+    let items = items_count(1_000_000);
     let mut cache = filled(items, |_| Expiry::Never);
     let mut rng = SmallRng::seed_from_u64(1);
     let mut group = criterion.benchmark_group("engine_parts");
@@ -145,11 +101,8 @@ fn parts(criterion: &mut Criterion) {
 
 /// A new key into a full cache, which evicts one; and a call of the janitor with work for it.
 fn full(criterion: &mut Criterion) {
-    let items = items_count();
-    let mut config = Config::new(16 << 20, HASHER);
-    config.ranges_count = RANGES_COUNT;
-    config.range_of = range_of;
-    let mut cache = Cache::new(config).expect("address space");
+    let items = items_count(1_000_000);
+    let mut cache = empty(16 << 20);
     let mut number = 0;
     let mut group = criterion.benchmark_group("engine_full");
     group.bench_function("set_that_evicts", |bencher| {
