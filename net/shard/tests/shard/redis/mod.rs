@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::{ProptestConfig, Strategy};
@@ -42,29 +44,28 @@ impl fmt::Debug for Line {
 struct Referee {
     process: Child,
     connections: [Connection; 2],
+    socket: PathBuf,
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: UnixStream,
     input: Vec<u8>,
 }
 
 impl Referee {
+    /// Listens on a socket file: a port found free might be another's by the time it is bound.
     fn start() -> Option<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        drop(listener);
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fulmar-referee-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir();
+        let socket = directory.join(name);
         let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
-            .args(["--appendonly", "no", "--databases", "1", "--dir"])
-            .arg(std::env::temp_dir())
+            .args(["--port", "0", "--save", "", "--appendonly", "no"])
+            .args(["--databases", "1", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -76,7 +77,8 @@ impl Referee {
         };
         Some(Self {
             process,
-            connections: [connect(port), connect(port)],
+            connections: [connect(&socket), connect(&socket)],
+            socket,
         })
     }
 
@@ -94,6 +96,8 @@ impl Drop for Referee {
             .kill()
             .and_then(|()| self.process.wait())
             .expect("it is our own process");
+        // Killed, it left its file; the test's result matters more than that.
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -128,15 +132,14 @@ impl Connection {
     }
 }
 
-fn connect(port: u16) -> Connection {
+fn connect(socket: &Path) -> Connection {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+        match UnixStream::connect(socket) {
             Ok(stream) => {
                 stream
                     .set_read_timeout(Some(TIMEOUT))
                     .expect("a duration above zero");
-                stream.set_nodelay(true).expect("a TCP stream");
                 return Connection {
                     stream,
                     input: Vec::new(),
