@@ -26,11 +26,18 @@ impl Cache {
         true
     }
 
-    /// Reclaims expired items, at most `work_max` (and `ADVANCE_WORK_MAX`) of them; true if more
-    /// is due already. Call it at `next_deadline`, and soon again while it returns true.
+    /// Reclaims expired items and what a flush left, at most `work_max` (and `ADVANCE_WORK_MAX`) of
+    /// them; true if there is more. Call it at `next_deadline` and after a flush, and soon again
+    /// while it returns true.
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
-        for _ in 0..work_max.min(ADVANCE_WORK_MAX) {
+        let work_max = work_max.min(ADVANCE_WORK_MAX);
+        if self.index.has_cleared() {
+            self.index.free_cleared(work_max);
+            self.fit_budget();
+            return true;
+        }
+        for _ in 0..work_max {
             match self.wheel.step(&mut self.slab, now) {
                 Step::Moved => {}
                 Step::Idle => return false,

@@ -8,7 +8,8 @@ use crate::slab::{CLASSES_COUNT, Handle};
 impl Cache {
     /// Removes every item. Leases and uncommitted chains live on.
     ///
-    /// O(pages + index tables), not O(items): only pages with pinned chunks are looked into.
+    /// O(pages + ranges), not O(items): only pages with pinned chunks are looked into, and the
+    /// index's tables are freed by the calls of `advance` and of writes that follow.
     pub fn flush(&mut self) {
         self.stats.flushed += self.index.len() as u64;
         let is_item = |&handle: &Handle| self.slab.meta(handle).kind() == Kind::Item;

@@ -42,6 +42,8 @@ impl<F: Fn(Handle) -> u64> Items for F {
 /// All entries of one cache.
 pub(crate) struct Index {
     ranges: Box<[RangeIndex]>,
+    /// What was cleared and is not freed yet; its bytes count.
+    cleared: Vec<RangeIndex>,
     entries_count: usize,
     bytes: usize,
 }
@@ -53,6 +55,7 @@ impl Index {
         let bytes = Self::bytes_for(ranges_count);
         Self {
             ranges,
+            cleared: Vec::new(),
             entries_count: 0,
             bytes,
         }
@@ -97,6 +100,8 @@ impl Index {
 
     /// Adds an entry. Moves at most one table's entries, and asks `items` about each.
     pub(crate) fn insert(&mut self, range: u16, hash: u64, handle: Handle, items: &impl Items) {
+        // More than it adds, so that clearing again and again piles nothing up.
+        self.free_cleared(2);
         let range = &mut self.ranges[usize::from(range)];
         let grown = range.insert(hash, handle, items);
         self.bytes = self.bytes.wrapping_add_signed(grown);
@@ -115,13 +120,32 @@ impl Index {
         self.entries_count -= 1;
     }
 
-    /// Forgets all entries and frees their tables. O(tables).
+    /// Forgets all entries. O(ranges): [`free_cleared`](Self::free_cleared) frees their tables.
     pub(crate) fn clear(&mut self) {
-        for range in &mut self.ranges {
-            *range = RangeIndex::default();
-        }
+        let used = self.ranges.iter_mut().filter(|range| !range.is_unused());
+        self.cleared.extend(used.map(std::mem::take));
         self.entries_count = 0;
-        self.bytes = self.ranges.len() * size_of::<RangeIndex>();
+    }
+
+    /// Whether there is something to free.
+    #[inline]
+    pub(crate) fn has_cleared(&self) -> bool {
+        !self.cleared.is_empty()
+    }
+
+    /// Frees at most `tables_max` tables of what was cleared.
+    #[inline]
+    pub(crate) fn free_cleared(&mut self, tables_max: usize) {
+        for _ in 0..tables_max {
+            let Some(range) = self.cleared.last_mut() else {
+                return;
+            };
+            match range.free_table() {
+                Some(bytes) => self.bytes -= bytes,
+                None if self.cleared.len() > 1 => _ = self.cleared.pop(),
+                None => self.cleared = Vec::new(),
+            }
+        }
     }
 
     /// Visits buckets until at least `count` entries were seen, and returns where to go on.
@@ -196,6 +220,7 @@ impl Index {
             bytes += range.bytes();
             entries += range.len();
         }
+        bytes += self.cleared.iter().map(RangeIndex::bytes).sum::<usize>();
         assert_eq!(entries, self.entries_count, "index entries");
         assert_eq!(bytes, self.bytes, "index bytes");
     }
@@ -371,7 +396,6 @@ mod tests {
     #[test]
     fn memory_comes_back_when_entries_leave() {
         let mut index = Index::new(4);
-        let empty = index.bytes();
         for number in 0..20_000 {
             insert(&mut index, number, 4);
         }
@@ -386,8 +410,42 @@ mod tests {
             "{} of {full} are left",
             index.bytes()
         );
+    }
+
+    #[test]
+    fn what_was_cleared_is_freed_step_by_step() {
+        let mut index = Index::new(4);
+        let empty = index.bytes();
+        for number in 0..20_000 {
+            insert(&mut index, number, 4);
+        }
+        let full = index.bytes();
         index.clear();
         index.check_integrity(&hash_of);
+        assert_eq!((index.len(), index.bytes()), (0, full));
+        assert_eq!(find(&index, 7, 4), None);
+        let mut steps = 0;
+        while index.has_cleared() {
+            let before = index.bytes();
+            index.free_cleared(1);
+            assert!(before - index.bytes() < full / 10, "a step frees one table");
+            index.check_integrity(&hash_of);
+            steps += 1;
+        }
+        assert!(steps > 20);
         assert_eq!(index.bytes(), empty);
+    }
+
+    #[test]
+    fn clearing_again_and_again_piles_nothing_up() {
+        let mut index = Index::new(4);
+        let mut most = 0;
+        for number in 0..1_000 {
+            insert(&mut index, number, 4);
+            index.clear();
+            most = most.max(index.bytes());
+        }
+        assert!(most < Index::bytes_for(4) + 4 * 1_000, "{most} bytes");
+        assert!(index.cleared.len() < 4);
     }
 }

@@ -116,6 +116,21 @@ impl RangeIndex {
         grown
     }
 
+    /// Whether it has neither entries nor tables.
+    pub(super) fn is_unused(&self) -> bool {
+        self.others.is_empty() && self.first.bytes() == 0
+    }
+
+    /// Frees one table, whatever is in it; returns how many bytes came back. `None`: there was none.
+    pub(super) fn free_table(&mut self) -> Option<usize> {
+        if let Some(table) = self.others.pop() {
+            return Some(table.bytes());
+        }
+        let bytes = self.bytes();
+        *self = Self::default();
+        (bytes > 0).then_some(bytes)
+    }
+
     /// Visits the bucket under the cursor, and returns the cursor of the next one; `None` behind
     /// the range's last.
     pub(super) fn visit(

@@ -218,6 +218,31 @@ fn many_items_that_expire_together_go_in_bounded_steps() {
 }
 
 #[test]
+fn what_a_flush_left_is_freed_in_bounded_steps() {
+    let mut cache = cache(64 * MIB);
+    let empty = cache.stats().index_bytes;
+    for number in 0..50_000u32 {
+        let bytes = number.to_le_bytes();
+        cache
+            .set(&key(&bytes), b"v", Expiry::Never, Time(0))
+            .expect("fits");
+    }
+    let mut left = cache.stats().index_bytes;
+    cache.flush();
+    assert_eq!((cache.len(), cache.stats().index_bytes), (0, left));
+    let mut calls = 0;
+    while cache.advance(Time(0), 1) {
+        let now_left = cache.stats().index_bytes;
+        assert!(left - now_left <= 64 << 10, "{left} to {now_left}");
+        left = now_left;
+        calls += 1;
+    }
+    assert!(calls > 20);
+    assert_eq!(cache.stats().index_bytes, empty);
+    cache.check_integrity();
+}
+
+#[test]
 fn small_caches_hold_items_of_any_size() {
     for mib in [1, 2, 8] {
         let mut config = Config::new(mib * MIB, HASHER);
