@@ -25,6 +25,20 @@ pub const ADVANCE_WORK_MAX: usize = 1024;
 /// Leased items that an eviction passes over in one class before it takes a page from another.
 pub const EVICTION_SKIPS_MAX: usize = 16;
 
+/// Evictions in a row after which a class looks again for a page of another, when none had older
+/// items.
+pub const EVICTIONS_PER_LOOK: u8 = 64;
+
+/// Chunks that one call empties in a page that is needed now. Each is moved, and for each one item
+/// may be evicted.
+pub const EVACUATED_CHUNKS_MAX: usize = 128;
+
+/// Chunks that a write empties by the way, when a page is being emptied.
+pub const EVACUATED_BY_THE_WAY: usize = 48;
+
+/// Pages with free chunks among which the emptiest is chosen.
+pub const PARTIAL_PAGES_MAX: usize = 16;
+
 /// Mean number of entries per index table at which the range gets one more table.
 pub const TABLE_ENTRIES_MEAN_MAX: usize = 768;
 

@@ -14,6 +14,9 @@ pub struct Stats {
     pub sets: u64,
     /// Items that left because their memory was needed.
     pub evicted: u64,
+    /// Of those, the ones that were not the least recently used of their class: the page that they
+    /// were in was needed, and there was no other place for them.
+    pub evicted_early: u64,
     /// Items that left because their deadline had passed.
     pub expired: u64,
     /// Items that left by `delete`, or by a write whose deadline had already passed.
@@ -22,7 +25,7 @@ pub struct Stats {
     pub replaced: u64,
     /// Items that left by `flush`.
     pub flushed: u64,
-    /// Pages that eviction emptied whole, for another class or for reserved bytes.
+    /// Pages that were emptied, for another class or for reserved bytes.
     pub pages_given_up: u64,
     /// Items held, including expired ones that aren't reclaimed yet.
     pub items: u64,
@@ -58,6 +61,7 @@ impl Stats {
             misses: 0,
             sets: 0,
             evicted: 0,
+            evicted_early: 0,
             expired: 0,
             deleted: 0,
             replaced: 0,

@@ -78,6 +78,7 @@ fn churn(sets_count: u64) {
             if number % 50_000 == 0 {
                 let taken = usize::try_from(next(&mut state)).expect("64 bits") % (LIMIT_BYTES / 4);
                 cache.set_reserved_bytes(taken);
+                while cache.advance(Time(now), 1_000) {}
                 let used = resident_bytes() - base;
                 assert!(
                     used <= LIMIT_BYTES - taken + SLACK_BYTES,

@@ -1,7 +1,7 @@
 //! The memory limit: how many pages items may have beside everything else.
 //!
 //! ```text
-//! memory_bytes_max = resident pages + index + wheel + page table + lease table + reserved bytes
+//! memory_bytes_max = resident pages + index + wheel + age marks + page table + lease table + reserved bytes
 //! ```
 //! When the right side's other terms grow, pages become fewer: free ones go back to the system
 //! first, then eviction empties whole ones.
@@ -9,15 +9,16 @@
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
 use crate::index::Index;
-use crate::limits::PAGE_BYTES;
+use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES};
+use crate::lru::Lists;
 use crate::slab::{Handle, PAGE_TABLE_ENTRY_BYTES};
 use crate::wheel::Wheel;
 
 impl Cache {
     /// Bytes that others (buffers of connections) take from this cache's limit from now on.
     ///
-    /// When it rises, items are evicted page by page until all fits, as far as nothing is leased
-    /// or uncommitted: O(pages given up), so callers with much to take should raise it in steps.
+    /// When it rises, this call and the ones after it (writes, `advance`) empty as many pages, some
+    /// hundred chunks at a time, as far as nothing is leased or uncommitted.
     pub fn set_reserved_bytes(&mut self, bytes: usize) {
         self.reserved_bytes = bytes;
         self.fit_budget();
@@ -36,22 +37,27 @@ impl Cache {
     }
 
     fn fixed_bytes(config: &Config) -> usize {
-        size_of::<Self>() + Wheel::BYTES + Index::bytes_for(config.ranges_count)
+        size_of::<Self>() + Wheel::BYTES + Lists::BYTES + Index::bytes_for(config.ranges_count)
     }
 
-    /// Makes resident pages fit what is left of the limit.
+    /// Makes resident pages fit what is left of the limit: free ones at once, others step by step.
     pub(super) fn fit_budget(&mut self) {
         let others = size_of::<Self>()
             + Wheel::BYTES
+            + Lists::BYTES
             + self.slab.table_bytes()
             + self.index.bytes()
             + self.leases.bytes()
             + self.reserved_bytes;
         let left = self.config.memory_bytes_max.saturating_sub(others);
-        let mut excess = self.slab.set_resident_max(left / PAGE_BYTES);
-        while excess > 0 && self.give_up_page() {
-            excess = self.slab.trim();
-        }
+        self.slab.set_resident_max(left / PAGE_BYTES);
+        self.go_on_fitting();
+        self.evacuate(EVACUATED_CHUNKS_MAX);
+    }
+
+    /// Sees to it that a page is being emptied while there are too many.
+    pub(super) fn go_on_fitting(&mut self) {
+        while self.slab.is_over() && self.evacuation.is_none() && self.evacuate_any() {}
     }
 
     /// Makes up for pages that could not be given up while they were pinned.

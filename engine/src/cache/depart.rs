@@ -30,7 +30,7 @@ impl Cache {
     pub(super) fn detach(&mut self, handle: Handle) {
         let meta = self.slab.meta(handle);
         let class = self.list_of(handle, meta);
-        self.lists[class.index()].remove(&mut self.slab, handle);
+        self.lists.remove(&mut self.slab, class, handle);
         if meta.has(Meta::TTL) {
             self.wheel.remove(&mut self.slab, handle);
         }

@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::cache::write::Resolved;
 use crate::item::{ItemValue, Layout, Meta};
 use crate::key::Key;
-use crate::limits::ADVANCE_WORK_MAX;
+use crate::limits::{ADVANCE_WORK_MAX, EVACUATED_CHUNKS_MAX};
 use crate::slab::Handle;
 use crate::time::{Expiry, Time};
 use crate::wheel::Step;
@@ -26,12 +26,16 @@ impl Cache {
         true
     }
 
-    /// Reclaims expired items and what a flush left, at most `work_max` (and `ADVANCE_WORK_MAX`) of
-    /// them; true if there is more. Call it at `next_deadline` and after a flush, and soon again
-    /// while it returns true.
+    /// Reclaims expired items, what a flush left, and pages above the limit; at most `work_max` (and
+    /// `ADVANCE_WORK_MAX`) of them; true if there is more. Call it at `next_deadline`, after a
+    /// flush and after `set_reserved_bytes`, and soon again while it returns true.
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
         let work_max = work_max.min(ADVANCE_WORK_MAX);
+        if self.slab.is_over() && self.evacuation.is_some() {
+            self.evacuate(work_max.min(EVACUATED_CHUNKS_MAX));
+            return true;
+        }
         if self.index.has_cleared() {
             self.index.free_cleared(work_max);
             self.fit_budget();

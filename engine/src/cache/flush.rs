@@ -2,8 +2,7 @@
 
 use crate::cache::Cache;
 use crate::item::{Kind, Meta};
-use crate::lru::LruList;
-use crate::slab::{CLASSES_COUNT, Handle};
+use crate::slab::Handle;
 
 impl Cache {
     /// Removes every item. Leases and uncommitted chains live on.
@@ -18,9 +17,11 @@ impl Cache {
             self.remove_handle(handle);
         }
         self.departures += 1;
+        self.stop_evacuation();
+        self.slab.break_promise();
         self.index.clear();
         self.wheel.clear();
-        self.lists = [LruList::EMPTY; CLASSES_COUNT];
+        self.lists.clear();
         self.stats.key_bytes = 0;
         self.stats.value_bytes = 0;
         self.slab.clear_unpinned();

@@ -21,10 +21,16 @@ impl Cache {
             "pinned chunks"
         );
         self.check_chunks(&owned);
+        let sealed = self.slab.all_chunks();
+        let sealed = { sealed }.find(|&chunk| self.slab.is_page_sealed(chunk));
+        assert!(
+            sealed.is_none() || self.evacuation.is_some(),
+            "page was left half empty"
+        );
         let is_over = self.slab.is_over();
         assert!(
-            !is_over || pins > 0,
-            "over the limit though nothing is pinned"
+            !is_over || pins > 0 || self.evacuation.is_some(),
+            "over the limit, and nothing is done about it"
         );
     }
 
@@ -105,9 +111,9 @@ impl Cache {
     /// Every item is in the list of its class.
     fn check_lists(&self) {
         let mut count = 0;
-        for (list, class) in self.lists.iter().zip(ClassId::all()) {
-            list.check_integrity(&self.slab);
-            for handle in list.iter(&self.slab) {
+        self.lists.check_integrity(&self.slab);
+        for class in ClassId::all() {
+            for handle in self.lists.iter(&self.slab, class) {
                 let meta = self.slab.meta(handle);
                 assert_eq!(meta.kind(), Kind::Item, "LRU list of something else");
                 assert_eq!(
@@ -116,7 +122,7 @@ impl Cache {
                     "item in a wrong LRU list"
                 );
             }
-            count += list.count();
+            count += self.lists.count(class);
         }
         assert_eq!(count, self.index.len(), "items in LRU lists");
     }

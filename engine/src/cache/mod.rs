@@ -11,7 +11,8 @@
 //! | `chain` | long values streamed in |
 //! | `lease` | items pinned while they are sent |
 //! | `depart` | how an item leaves, whatever the reason |
-//! | `evict`, `victim` | making room: mechanism, policy |
+//! | `evict` | making room: the least recently used go |
+//! | `evacuate`, `donor` | pages that change hands: mechanism, policy |
 //! | `budget` | the memory limit, reserved bytes |
 //! | `flush`, `integrity` | flush; check_integrity |
 
@@ -19,7 +20,9 @@ mod budget;
 mod chain;
 mod counter;
 mod depart;
+mod donor;
 mod edit;
+mod evacuate;
 mod evict;
 mod expiry;
 mod flush;
@@ -28,19 +31,19 @@ mod lease;
 mod read;
 #[cfg(test)]
 mod tests;
-mod victim;
 mod write;
 
 pub use chain::Chain;
 pub use lease::Lease;
 
+use evacuate::Evacuation;
 use lease::LeaseTable;
 
 use crate::config::{Config, ConfigError};
 use crate::index::{Index, Items};
 use crate::item::{Layout, Meta, key_of};
 use crate::key::{Key, KeyHasher};
-use crate::lru::LruList;
+use crate::lru::Lists;
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
 use crate::time::Time;
@@ -54,7 +57,7 @@ use crate::wheel::Wheel;
 pub struct Cache {
     slab: Slab,
     index: Index,
-    lists: [LruList; CLASSES_COUNT],
+    lists: Lists,
     wheel: Wheel,
     leases: LeaseTable,
     /// The latest `now` that any call brought: time doesn't go back in here.
@@ -63,6 +66,9 @@ pub struct Cache {
     /// allocation is still good.
     departures: u64,
     uncommitted_count: usize,
+    evacuation: Option<Evacuation>,
+    /// Per class, evictions until the next look for a page of another.
+    evictions_to_look: [u8; CLASSES_COUNT],
     reserved_bytes: usize,
     stats: Stats,
     config: Config,
@@ -79,12 +85,14 @@ impl Cache {
         let mut cache = Self {
             slab: Slab::new(pages_count).map_err(ConfigError::Map)?,
             index: Index::new(config.ranges_count),
-            lists: [LruList::EMPTY; CLASSES_COUNT],
+            lists: Lists::new(),
             wheel: Wheel::new(),
             leases: LeaseTable::new(),
             latest: Time(0),
             departures: 0,
             uncommitted_count: 0,
+            evacuation: None,
+            evictions_to_look: [0; CLASSES_COUNT],
             reserved_bytes: 0,
             stats: Stats::default(),
             config,
@@ -159,7 +167,7 @@ impl Cache {
     #[inline]
     fn touch_handle(&mut self, handle: Handle) {
         let class = self.list_of(handle, self.slab.meta(handle));
-        self.lists[class.index()].move_to_front(&mut self.slab, handle);
+        self.lists.move_to_front(&mut self.slab, class, handle);
     }
 }
 

@@ -208,7 +208,7 @@ impl Cache {
         self.stats.value_bytes += ItemValue::new(&self.slab, handle, meta).len() as u64;
         self.start_deadline(handle, meta, deadline);
         let class = self.list_of(handle, meta);
-        self.lists[class.index()].push_front(&mut self.slab, handle);
+        self.lists.push_front(&mut self.slab, class, handle);
         if let Some(old) = old {
             self.index.replace(key.range(), key.hash(), old, handle);
             self.detach(old);

@@ -61,6 +61,10 @@ pub(super) struct PageTable {
     pages: Box<[Page]>,
     partial: [u32; CLASSES_COUNT],
     owned: [u32; CLASSES_COUNT],
+    /// Free chunks in pages that hand chunks out.
+    free_chunks: [u32; CLASSES_COUNT],
+    /// Who alone may take the last free page.
+    promised_to: Option<ClassId>,
     resident_free: u32,
     clean: u32,
     untouched: usize,
@@ -80,6 +84,8 @@ impl PageTable {
             pages: vec![Page::UNUSED; pages_count].into_boxed_slice(),
             partial: [NO_PAGE; CLASSES_COUNT],
             owned: [0; CLASSES_COUNT],
+            free_chunks: [0; CLASSES_COUNT],
+            promised_to: None,
             resident_free: NO_PAGE,
             clean: NO_PAGE,
             untouched: 0,
@@ -106,9 +112,81 @@ impl PageTable {
         (page != NO_PAGE).then_some(page)
     }
 
+    /// The pages of `class` with a free chunk, but for a sealed one.
+    pub(super) fn partials(&self, class: ClassId) -> impl Iterator<Item = u32> + '_ {
+        let some = |page: u32| (page != NO_PAGE).then_some(page);
+        let first = some(self.partial[class.index()]);
+        std::iter::successors(first, move |&page| some(self.get(page).next))
+    }
+
     /// Pages that `class` owns.
     pub(super) fn owned_count(&self, class: ClassId) -> usize {
         self.owned[class.index()] as usize
+    }
+
+    /// Free chunks in the pages of `class`, but for those of a sealed one.
+    pub(super) fn free_chunks_count(&self, class: ClassId) -> usize {
+        self.free_chunks[class.index()] as usize
+    }
+
+    /// A chunk of an unsealed page of `class` was handed out.
+    #[inline]
+    pub(super) fn count_allocated(&mut self, class: ClassId) {
+        self.free_chunks[class.index()] -= 1;
+    }
+
+    /// Chunks of an unsealed page of `class` came back.
+    #[inline]
+    pub(super) fn count_freed(&mut self, class: ClassId, count: u16) {
+        self.free_chunks[class.index()] += u32::from(count);
+    }
+
+    /// Whether a page can be had without one being given up.
+    pub(super) fn has_free(&self) -> bool {
+        self.resident_count < self.resident_max
+            || self.resident_count == self.resident_max && self.resident_free != NO_PAGE
+    }
+
+    /// Keeps the last free page for a class, until it takes one or the page is discarded.
+    pub(super) fn promise(&mut self, class: ClassId) {
+        self.promised_to = Some(class);
+    }
+
+    /// Lets anybody take the last free page; false if anybody could.
+    pub(super) fn break_promise(&mut self) -> bool {
+        self.promised_to.take().is_some()
+    }
+
+    /// Keeps a page from handing chunks out, until it is empty or unsealed.
+    pub(super) fn seal(&mut self, page: u32) {
+        let (class, free_count) = self.owner_and_free(page);
+        assert!(!self.get(page).sealed);
+        self.get_mut(page).sealed = true;
+        if free_count > 0 {
+            self.unlink_partial(page, class);
+            self.free_chunks[class.index()] -= free_count;
+        }
+    }
+
+    /// Undoes `seal`.
+    pub(super) fn unseal(&mut self, page: u32) {
+        let (class, free_count) = self.owner_and_free(page);
+        assert!(self.get(page).sealed);
+        self.get_mut(page).sealed = false;
+        if free_count > 0 {
+            self.link_partial(page, class);
+            self.free_chunks[class.index()] += free_count;
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a page has few chunks")]
+    fn owner_and_free(&self, page: u32) -> (ClassId, u32) {
+        let entry = self.get(page);
+        let class = entry.class.expect("a page in use has an owner");
+        (
+            class,
+            class.chunks_per_page() as u32 - u32::from(entry.used),
+        )
     }
 
     pub(super) fn in_use_count(&self) -> usize {
@@ -130,9 +208,13 @@ impl PageTable {
     /// Makes a page of nobody's a page of `class`, with all chunks free.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages"
+        reason = "an arena has fewer than 2^19 pages, a page fewer chunks"
     )]
     pub(super) fn take(&mut self, class: ClassId) -> Option<u32> {
+        let kept = usize::from(self.promised_to.is_some_and(|promised| promised != class));
+        if self.in_use_count + kept >= self.resident_max {
+            return None;
+        }
         let page = if self.resident_count <= self.resident_max && self.resident_free != NO_PAGE {
             let page = self.resident_free;
             self.resident_free = self.get(page).next;
@@ -155,13 +237,18 @@ impl PageTable {
             class: Some(class),
             ..Page::UNUSED
         };
+        if self.promised_to == Some(class) {
+            self.promised_to = None;
+        }
         self.in_use_count += 1;
         self.owned[class.index()] += 1;
+        self.free_chunks[class.index()] += class.chunks_per_page() as u32;
         self.link_partial(page, class);
         Some(page)
     }
 
     /// Gives an empty page back to the pool. It stays resident.
+    #[expect(clippy::cast_possible_truncation, reason = "a page has few chunks")]
     pub(super) fn release(&mut self, page: u32) {
         let entry = *self.get(page);
         assert!(entry.used == 0);
@@ -169,6 +256,7 @@ impl PageTable {
         let class = entry.class.expect("a page in use has an owner");
         if !entry.sealed {
             self.unlink_partial(page, class);
+            self.free_chunks[class.index()] -= class.chunks_per_page() as u32;
         }
         self.owned[class.index()] -= 1;
         self.in_use_count -= 1;
@@ -179,7 +267,7 @@ impl PageTable {
         self.resident_free = page;
     }
 
-    /// A free page whose memory the caller gives back to the system now.
+    /// A free page whose memory the caller gives back to the system now. Breaks a promise.
     pub(super) fn discard(&mut self) -> Option<u32> {
         let page = self.resident_free;
         if page == NO_PAGE {
@@ -189,6 +277,7 @@ impl PageTable {
         self.get_mut(page).next = self.clean;
         self.clean = page;
         self.resident_count -= 1;
+        self.promised_to = None;
         Some(page)
     }
 
@@ -248,7 +337,8 @@ impl PageTable {
             list(self.partial[class.index()]);
         }
         let mut in_use = 0;
-        let mut owned = [0; CLASSES_COUNT];
+        let (mut owned, mut sealed_count) = ([0; CLASSES_COUNT], 0);
+        let mut free_chunks = [0; CLASSES_COUNT];
         for (index, page) in self.pages.iter().enumerate() {
             let Some(class) = page.class else {
                 assert!(listed[index] != (index >= self.untouched), "page is lost");
@@ -257,12 +347,18 @@ impl PageTable {
             };
             in_use += 1;
             owned[class.index()] += 1;
-            let full = usize::from(page.used) == class.chunks_per_page();
+            let free = class.chunks_per_page() - usize::from(page.used);
+            sealed_count += usize::from(page.sealed);
+            if !page.sealed {
+                free_chunks[class.index()] += u32::try_from(free).expect("few");
+            }
+            let is_partial = free > 0 && !page.sealed;
             assert!(page.used > 0, "empty page in use");
             assert!(page.pinned <= page.used, "more pins than chunks");
-            assert!(!page.sealed, "page was left half empty");
-            assert!(full != listed[index], "page is in the wrong list");
+            assert_eq!(is_partial, listed[index], "page is in the wrong list");
         }
+        assert!(sealed_count <= 1, "pages were left half empty");
+        assert_eq!(free_chunks, self.free_chunks, "free chunks");
         assert_eq!(owned, self.owned, "pages per class");
         assert_eq!(in_use, self.in_use_count, "pages in use");
         assert_eq!(

@@ -72,7 +72,9 @@ impl Slab {
             offset
         };
         entry.used += 1;
-        if usize::from(entry.used) == class.chunks_per_page() {
+        let is_full = usize::from(entry.used) == class.chunks_per_page();
+        self.pages.count_allocated(class);
+        if is_full {
             self.pages.unlink_partial(page, class);
         }
         Some(Handle::from_offset(offset))
@@ -97,9 +99,12 @@ impl Slab {
         entry.free = unit_in_page(handle);
         let was_full = usize::from(entry.used) == class.chunks_per_page();
         entry.used -= 1;
-        let empty = entry.used == 0;
-        if was_full && !entry.sealed {
-            self.pages.link_partial(page, class);
+        let (empty, sealed) = (entry.used == 0, entry.sealed);
+        if !sealed {
+            self.pages.count_freed(class, 1);
+            if was_full {
+                self.pages.link_partial(page, class);
+            }
         }
         if empty {
             self.pages.release(page);
@@ -109,16 +114,49 @@ impl Slab {
         }
     }
 
-    /// Keeps the page of a chunk from handing chunks out, until it is empty and in the pool.
+    /// Keeps the page of a chunk from handing chunks out, until it is empty or unsealed. There is
+    /// one such page at most.
     pub(crate) fn seal_page(&mut self, handle: Handle) {
-        let page = page_of(handle);
-        let class = self.class_of(handle);
-        let entry = self.pages.get_mut(page);
-        assert!(!entry.sealed);
-        entry.sealed = true;
-        if usize::from(entry.used) < class.chunks_per_page() {
-            self.pages.unlink_partial(page, class);
-        }
+        self.pages.seal(page_of(handle));
+    }
+
+    /// Lets the page hand chunks out again.
+    pub(crate) fn unseal_page(&mut self, handle: Handle) {
+        self.pages.unseal(page_of(handle));
+    }
+
+    /// Whether the chunk's page is sealed; an emptied page is not any more.
+    pub(crate) fn is_page_sealed(&self, handle: Handle) -> bool {
+        self.pages.get(page_of(handle)).sealed
+    }
+
+    /// Keeps the last free page for a class, until it takes one or the page is discarded.
+    pub(crate) fn promise_page(&mut self, class: ClassId) {
+        self.pages.promise(class);
+    }
+
+    /// Lets any class take the last free page; false if any could.
+    pub(crate) fn break_promise(&mut self) -> bool {
+        self.pages.break_promise()
+    }
+
+    /// Whether there is a free page.
+    pub(crate) fn has_free_page(&self) -> bool {
+        self.pages.has_free()
+    }
+
+    /// Free chunks of a class, but for those of a sealed page.
+    pub(crate) fn free_chunks_count(&self, class: ClassId) -> usize {
+        self.pages.free_chunks_count(class)
+    }
+
+    /// The first chunk of the page without pinned chunks that has most free ones, of `pages_max`
+    /// pages of a class with free chunks.
+    pub(crate) fn emptiest_page(&self, class: ClassId, pages_max: usize) -> Option<Handle> {
+        let unpinned = |&page: &u32| self.pages.get(page).pinned == 0;
+        let pages = self.pages.partials(class).take(pages_max).filter(unpinned);
+        let page = pages.min_by_key(|&page| self.pages.get(page).used)?;
+        Some(Handle::from_offset(page_offset(page)))
     }
 
     /// The class of a chunk in use.
@@ -147,11 +185,14 @@ impl Slab {
     }
 
     /// Handles of all chunks of this chunk's page that were ever handed out.
-    pub(crate) fn page_chunks(&self, handle: Handle) -> impl Iterator<Item = Handle> + use<> {
+    pub(crate) fn page_chunks(
+        &self,
+        handle: Handle,
+    ) -> impl Iterator<Item = Handle> + Clone + use<> {
         self.chunks_of_page(page_of(handle))
     }
 
-    fn chunks_of_page(&self, page: u32) -> impl Iterator<Item = Handle> + use<> {
+    fn chunks_of_page(&self, page: u32) -> impl Iterator<Item = Handle> + Clone + use<> {
         let entry = self.pages.get(page);
         let class = entry.class.expect("only pages in use are walked");
         let start = page_offset(page);
@@ -168,11 +209,6 @@ impl Slab {
             .flat_map(|page| self.chunks_of_page(page))
     }
 
-    /// Whether the chunk's page is still in use by a class.
-    pub(crate) fn is_page_in_use(&self, handle: Handle) -> bool {
-        self.pages.get(page_of(handle)).class.is_some()
-    }
-
     /// Bytes of the page table.
     pub(crate) fn table_bytes(&self) -> usize {
         self.region.len() / PAGE_BYTES * PAGE_TABLE_ENTRY_BYTES
@@ -183,8 +219,10 @@ impl Slab {
         for page in self.pages.touched() {
             let entry = self.pages.get_mut(page);
             if let Some(class) = entry.class.filter(|_| entry.pinned == 0) {
+                assert!(!entry.sealed);
                 let was_full = usize::from(entry.used) == class.chunks_per_page();
-                entry.used = 0;
+                let used = std::mem::take(&mut entry.used);
+                self.pages.count_freed(class, used);
                 if was_full {
                     self.pages.link_partial(page, class);
                 }

@@ -34,7 +34,7 @@ type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
 type Read = fn(&Link, &Stats) -> u64;
 
 /// Figures that only rise; the text format appends `_total`.
-const TOTALS: [(&str, &str, Read); 21] = [
+const TOTALS: [(&str, &str, Read); 22] = [
     ("turns", "Turns of the core's loop", |link, _| {
         count(link, |c| &c.turns)
     }),
@@ -94,6 +94,11 @@ const TOTALS: [(&str, &str, Read); 21] = [
         stats.evicted
     }),
     (
+        "evicted_early_items",
+        "Of those, items evicted because their page was needed",
+        |_, stats| stats.evicted_early,
+    ),
+    (
         "expired_items",
         "Items whose deadline passed",
         |_, stats| stats.expired,
@@ -111,7 +116,7 @@ const TOTALS: [(&str, &str, Read); 21] = [
     ),
     (
         "pages_given_up",
-        "Pages given up to stay below the limit",
+        "Pages emptied for another size of items, or to stay below the limit",
         |_, stats| stats.pages_given_up,
     ),
 ];

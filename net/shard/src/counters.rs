@@ -112,6 +112,7 @@ fn add_engine(sum: &mut Stats, other: &Stats) {
         misses,
         sets,
         evicted,
+        evicted_early,
         expired,
         deleted,
         replaced,
@@ -134,6 +135,7 @@ fn add_engine(sum: &mut Stats, other: &Stats) {
     sum.misses += misses;
     sum.sets += sets;
     sum.evicted += evicted;
+    sum.evicted_early += evicted_early;
     sum.expired += expired;
     sum.deleted += deleted;
     sum.replaced += replaced;

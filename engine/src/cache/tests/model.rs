@@ -1,7 +1,7 @@
 //! The model: a map with values, deadlines and the order of use, run beside the cache.
 //!
 //! It predicts every result, and which keys are gone: of one class exactly the least recently
-//! used. Only where a page changed hands (the counter says so) any keys may be gone.
+//! used. Only where one had to go for the place it had (a counter says so) any keys may be gone.
 
 use std::collections::HashMap;
 
@@ -42,8 +42,8 @@ pub(super) struct Pair {
     uses: u64,
     /// Counts calls: seeds values.
     calls: u64,
-    /// Whether a page changed hands during this call.
-    gave_up_page: bool,
+    /// Whether an item went for its place, and not as the least recently used.
+    evicted_early: bool,
     /// Evictions that were proven to be the least recently used ones.
     pub(super) exact_evictions: u64,
 }
@@ -89,7 +89,7 @@ impl Pair {
             now: Time(0),
             uses: 0,
             calls: 0,
-            gave_up_page: false,
+            evicted_early: false,
             exact_evictions: 0,
         }
     }
@@ -117,6 +117,10 @@ impl Pair {
         self.compare_all();
     }
 
+    pub(super) fn pages_given_up(&self) -> u64 {
+        self.cache.stats().pages_given_up
+    }
+
     /// Gives everything back.
     pub(super) fn finish(mut self) {
         while !self.leases.is_empty() {
@@ -138,7 +142,7 @@ impl Pair {
             .map(|entry| entry.class);
         let outcome = self.call(&operation);
         let after = self.cache.stats();
-        self.gave_up_page = after.pages_given_up != before.pages_given_up;
+        self.evicted_early = after.evicted_early != before.evicted_early;
         self.settle_evictions(after.evicted - before.evicted, written, old_class);
         self.apply(&operation, outcome);
     }
@@ -272,13 +276,13 @@ impl Pair {
         let own_evicted = extra > 0 && own.is_some();
         // The new item itself may go, if other pages than its own are pinned.
         let is_crowded = !self.leases.is_empty() || !self.chains.is_empty();
-        let may_lose_new = self.gave_up_page || is_crowded;
+        let may_lose_new = self.evicted_early || is_crowded;
         let extra_max = u64::from(own.is_some()) + u64::from(may_lose_new);
         assert!(
             extra <= extra_max && (extra == 0 || written.is_some()),
             "eviction count"
         );
-        if self.gave_up_page {
+        if self.evicted_early {
             let leased: Vec<u16> = self
                 .entries
                 .keys()

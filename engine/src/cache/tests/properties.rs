@@ -57,6 +57,31 @@ fn a_class_that_evicts_for_itself_is_proven_exact() {
     pair.finish();
 }
 
+/// Also where pages change hands, exactly the least recently used of a class go.
+#[test]
+fn what_a_page_costs_is_proven_exact() {
+    let mut pair = Pair::new(500 * 1024, true);
+    for (first, len) in [(0, 3_000), (150, 900), (0, 1_800), (150, 3_800), (0, 400)].repeat(2) {
+        pair.run(Operation::SetMany {
+            first,
+            count: 150,
+            len,
+            ttl: Ttl::Never,
+        });
+        for key in (0..300).step_by(7) {
+            pair.run(Operation::Get(key));
+        }
+    }
+    let given_up = pair.pages_given_up();
+    assert!(given_up >= 10, "{given_up} pages changed hands");
+    assert!(
+        pair.exact_evictions > 100,
+        "{} evictions proven",
+        pair.exact_evictions
+    );
+    pair.finish();
+}
+
 /// Pages that were pinned when others took memory are given up as soon as they can be.
 #[test]
 fn limit_holds_again_once_nothing_is_pinned() {

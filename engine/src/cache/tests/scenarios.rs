@@ -469,6 +469,12 @@ fn reserved_bytes_are_taken_from_the_items_and_given_back() {
     };
     let full = fill(&mut cache);
     cache.set_reserved_bytes(4 * MIB);
+    let mut held = cache.stats().pages_in_use;
+    while cache.advance(Time(0), usize::MAX) {
+        let now_held = cache.stats().pages_in_use;
+        assert!(held - now_held <= 2, "a call empties some hundred chunks");
+        held = now_held;
+    }
     cache.check_integrity();
     let stats = cache.stats();
     assert!(stats.pages_resident * 65_536 + stats.index_bytes <= 4 * MIB as u64);
@@ -603,5 +609,93 @@ fn pages_are_given_up_by_the_least_recently_used_alone() {
         let is_held = cache.peek(&key(&name_of(n)), Time(0)).is_some();
         assert_eq!(is_held, n >= count - held, "item {n} of {count}");
     }
+    cache.check_integrity();
+}
+
+/// Writes new keys with values of these lengths in turn until a turn over `bytes` of memory is full;
+/// returns the number of the next key.
+fn turn_over(cache: &mut Cache, first: u64, lengths: &[usize], bytes: usize) -> u64 {
+    let (mut number, mut left) = (first, bytes);
+    while left > 0 {
+        let len = lengths[usize::try_from(number).expect("64 bits") % lengths.len()];
+        let stored = cache.set(
+            &key(&number.to_le_bytes()),
+            &vec![7; len],
+            Expiry::Never,
+            Time(0),
+        );
+        stored.expect("fits");
+        number += 1;
+        left = left.saturating_sub(8 + len);
+    }
+    number
+}
+
+/// By how much the ages of the oldest items of these lengths differ, as a factor.
+fn spread_of_ages(cache: &Cache, next: u64, lengths: &[usize]) -> f64 {
+    let mut oldest = vec![next; lengths.len()];
+    let mut cursor = 0;
+    loop {
+        cursor = cache.scan(cursor, 100, Time(0), &mut |item| {
+            let number = u64::from_le_bytes(item.key().try_into().expect("8 bytes"));
+            if let Some(place) = lengths.iter().position(|&len| len == item.value().len()) {
+                oldest[place] = oldest[place].min(number);
+            }
+        });
+        if cursor == 0 {
+            break;
+        }
+    }
+    let ages = oldest.iter().map(|&number| (next - number) as f64);
+    ages.clone().fold(0.0, f64::max) / ages.fold(f64::MAX, f64::min)
+}
+
+#[test]
+fn memory_follows_the_sizes_that_are_written() {
+    const BYTES: usize = 8 * MIB;
+    let fresh = [100, 1_000].map(|len| {
+        let mut cache = cache(BYTES);
+        turn_over(&mut cache, 0, &[len], 2 * BYTES);
+        cache.len()
+    });
+    let mut cache = cache(BYTES);
+    let mut next = turn_over(&mut cache, 0, &[100], 2 * BYTES);
+    for which in [1, 0, 1] {
+        let len = [100, 1_000][which];
+        next = turn_over(&mut cache, next, &[len], BYTES);
+        cache.check_integrity();
+        let share = cache.len() as f64 / fresh[which] as f64;
+        assert!(share > 0.95, "{len} B: {share:.3} of a fresh cache's items");
+    }
+    assert!(cache.stats().evicted_early < cache.stats().pages_given_up);
+}
+
+#[test]
+fn oldest_items_of_all_sizes_are_about_as_old() {
+    const BYTES: usize = 16 * MIB;
+    let mut cache = cache(BYTES);
+    let mut next = 0;
+    // Small items mostly, then large ones mostly.
+    for lengths in [&[50, 50, 50, 300, 50, 2_000][..], &[2_000, 300, 2_000, 50]] {
+        next = turn_over(&mut cache, next, lengths, BYTES);
+        next = turn_over(&mut cache, next, lengths, BYTES);
+        let spread = spread_of_ages(&cache, next, &[50, 300, 2_000]);
+        assert!(spread < 2.0, "ages of the oldest differ {spread:.2} times");
+    }
+    cache.check_integrity();
+}
+
+#[test]
+fn free_chunks_of_one_size_become_room_for_another_at_no_cost() {
+    let mut cache = cache(8 * MIB);
+    let next = turn_over(&mut cache, 0, &[100], 16 * MIB);
+    // Two in three go, all over the pages.
+    for number in (0..next).filter(|number| number % 3 > 0) {
+        cache.delete(&key(&number.to_le_bytes()), Time(0));
+    }
+    let evicted = cache.stats().evicted;
+    turn_over(&mut cache, next, &[1_000], 3 * MIB);
+    let evicted = cache.stats().evicted - evicted;
+    assert!(evicted < 100, "{evicted} evicted while half is free");
     cache.check_integrity();
 }

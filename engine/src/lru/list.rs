@@ -1,4 +1,4 @@
-//! Exact LRU: a doubly linked list through the headers of its items, one per slab class.
+//! Exact LRU: a doubly linked list through the headers of its items.
 //!
 //! The head is the most recently used. The list knows nothing of classes, nor of who is evicted.
 //!
@@ -10,33 +10,38 @@ use crate::slab::{Handle, Slab};
 
 /// One list.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LruList {
+pub(super) struct LruList {
     head: Handle,
     tail: Handle,
     count: usize,
 }
 
 impl LruList {
-    pub(crate) const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         head: Handle::NONE,
         tail: Handle::NONE,
         count: 0,
     };
 
+    /// The most recently used item, or none.
+    pub(super) fn head(&self) -> Handle {
+        self.head
+    }
+
     /// The least recently used item.
     #[inline]
-    pub(crate) fn tail(&self) -> Option<Handle> {
+    pub(super) fn tail(&self) -> Option<Handle> {
         self.tail.some()
     }
 
     /// Number of items.
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// Adds an item as the most recently used.
     #[inline]
-    pub(crate) fn push_front(&mut self, slab: &mut Slab, handle: Handle) {
+    pub(super) fn push_front(&mut self, slab: &mut Slab, handle: Handle) {
         slab.set_previous(handle, Handle::NONE);
         slab.set_next(handle, self.head);
         match self.head.some() {
@@ -49,14 +54,14 @@ impl LruList {
 
     /// Takes an item out.
     #[inline]
-    pub(crate) fn remove(&mut self, slab: &mut Slab, handle: Handle) {
+    pub(super) fn remove(&mut self, slab: &mut Slab, handle: Handle) {
         self.unlink(slab, handle);
         self.count -= 1;
     }
 
     /// Makes an item the most recently used.
     #[inline]
-    pub(crate) fn move_to_front(&mut self, slab: &mut Slab, handle: Handle) {
+    pub(super) fn move_to_front(&mut self, slab: &mut Slab, handle: Handle) {
         if self.head == handle {
             return;
         }
@@ -66,7 +71,7 @@ impl LruList {
     }
 
     /// Lets `to`, a copy of `from`, take its place.
-    pub(crate) fn replace(&mut self, slab: &mut Slab, from: Handle, to: Handle) {
+    pub(super) fn replace(&mut self, slab: &mut Slab, from: Handle, to: Handle) {
         let (previous, next) = (slab.previous(from), slab.next(from));
         match previous.some() {
             Some(previous) => slab.set_next(previous, to),
@@ -92,12 +97,12 @@ impl LruList {
     }
 
     /// The items, most recently used first.
-    pub(crate) fn iter<'a>(&self, slab: &'a Slab) -> impl Iterator<Item = Handle> + 'a {
+    pub(super) fn iter<'a>(&self, slab: &'a Slab) -> impl Iterator<Item = Handle> + 'a {
         std::iter::successors(self.head.some(), |&handle| slab.next(handle).some())
     }
 
     /// Panics unless the list is whole.
-    pub(crate) fn check_integrity(&self, slab: &Slab) {
+    pub(super) fn check_integrity(&self, slab: &Slab) {
         let (mut before, mut count) = (Handle::NONE, 0);
         for handle in self.iter(slab) {
             assert_eq!(slab.previous(handle), before, "LRU links aren't mutual");

@@ -1,0 +1,232 @@
+//! How long the longest calls of the engine take with ten million items: growth, eviction, pages that
+//! change hands, expiry, long values, flush.
+//!
+//! `cargo bench -p fulmar-benches --bench engine_pauses`; it takes 1.5 GiB. CPU time is the thread's own,
+//! wall time also has what else the machine did. Run as a test it uses a thousand items.
+
+use std::time::Instant;
+
+use fulmar_benches::{HASHER, VALUE, empty, items_count, key_bytes, key_of, with_key};
+use fulmar_engine::{Cache, Config, Expiry, Key, Time, VALUE_BYTES_MAX};
+use hdrhistogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The bound that a call's CPU time is to stay below.
+const CPU_NS_MAX: u64 = 1_000_000;
+const LONG_BYTES: usize = 500 << 20;
+/// What the server pushes at a time.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Times of one kind of call.
+struct Calls {
+    name: &'static str,
+    cpu_ns: Histogram<u64>,
+    wall_ns: Histogram<u64>,
+}
+
+impl Calls {
+    fn new(name: &'static str) -> Self {
+        let histogram = || Histogram::new(3).expect("3 digits");
+        Self {
+            name,
+            cpu_ns: histogram(),
+            wall_ns: histogram(),
+        }
+    }
+
+    fn time<R>(&mut self, call: impl FnOnce() -> R) -> R {
+        let (cpu, wall) = (cpu_ns(), Instant::now());
+        let result = call();
+        let (wall, cpu) = (wall.elapsed(), cpu_ns() - cpu);
+        self.cpu_ns.record(cpu).expect("it resizes");
+        let wall_ns = u64::try_from(wall.as_nanos()).expect("not centuries");
+        self.wall_ns.record(wall_ns).expect("it resizes");
+        result
+    }
+
+    fn print(&self) {
+        let micros = |histogram: &Histogram<u64>, quantile| {
+            histogram.value_at_quantile(quantile) as f64 / 1000.0
+        };
+        println!(
+            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |{}",
+            self.name,
+            self.cpu_ns.len(),
+            micros(&self.cpu_ns, 0.5),
+            micros(&self.cpu_ns, 0.999),
+            micros(&self.cpu_ns, 1.0),
+            micros(&self.wall_ns, 0.999),
+            micros(&self.wall_ns, 1.0),
+            if self.cpu_ns.max() > CPU_NS_MAX {
+                " above 1 ms"
+            } else {
+                ""
+            }
+        );
+    }
+}
+
+fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).expect("time is positive")
+}
+
+/// Sets new keys, from the number `first` on.
+fn set_new(
+    calls: &mut Calls,
+    cache: &mut Cache,
+    first: u64,
+    count: u64,
+    value: &[u8],
+    expiry: Expiry,
+) {
+    for number in first..first + count {
+        let bytes = key_bytes(number);
+        let key = key_of(&bytes);
+        calls
+            .time(|| cache.set(&key, value, expiry, Time(0)))
+            .expect("fits");
+    }
+}
+
+fn on_items(items: u64) {
+    // Full when all items are in: what comes then evicts.
+    let bytes = usize::try_from(items).expect("64 bits") * 72;
+    let mut cache = empty(bytes.max(16 << 20));
+    let mut rng = SmallRng::seed_from_u64(1);
+    let (large, mut next) = (vec![7; 1_000], items);
+
+    let mut calls = Calls::new("set, new, while the index grows");
+    set_new(&mut calls, &mut cache, 0, items, &VALUE, Expiry::Never);
+    calls.print();
+
+    let mut calls = Calls::new("get");
+    for _ in 0..items / 10 {
+        let number = rng.random_range(0..items);
+        calls.time(|| with_key(number, |key| cache.get(key, Time(0)).is_some()));
+    }
+    calls.print();
+
+    let mut calls = Calls::new("set, new, at the limit");
+    set_new(
+        &mut calls,
+        &mut cache,
+        next,
+        items / 2,
+        &VALUE,
+        Expiry::Never,
+    );
+    next += items / 2;
+    calls.print();
+
+    for (name, value) in [
+        ("set, 1,000 B where 32 B were", &large[..]),
+        ("set, 32 B where 1,000 B were", &VALUE),
+        ("set, 8 B where 32 B were", &VALUE[..8]),
+        ("set, 1,000 B where 8 B were", &large),
+    ] {
+        let count = (bytes / (value.len() + 100)) as u64;
+        let mut calls = Calls::new(name);
+        set_new(&mut calls, &mut cache, next, count, value, Expiry::Never);
+        next += count;
+        calls.print();
+    }
+
+    let mut calls = Calls::new("set_reserved_bytes, 1 MiB more");
+    for mib in 1..=bytes >> 22 {
+        calls.time(|| cache.set_reserved_bytes(mib << 20));
+    }
+    calls.print();
+    cache.set_reserved_bytes(0);
+
+    let mut calls = Calls::new("set with a deadline");
+    let expiry = Expiry::At(Time(1_000));
+    set_new(&mut calls, &mut cache, next, items, &VALUE, expiry);
+    calls.print();
+
+    let mut calls = Calls::new("advance, 256 items");
+    while calls.time(|| cache.advance(Time(1_100), 256)) {}
+    calls.print();
+
+    let mut calls = Calls::new("delete");
+    for number in next - items / 20..next {
+        calls.time(|| with_key(number, |key| cache.delete(key, Time(0))));
+    }
+    calls.print();
+}
+
+/// A key for a cache of one range.
+fn with_long_key<R>(number: u64, call: impl FnOnce(&Key<'_>) -> R) -> R {
+    let bytes = key_bytes(number);
+    call(&Key::new(&bytes, 0, HASHER.hash(&bytes)))
+}
+
+fn on_long_values(long_bytes: usize) {
+    let mut config = Config::new(3 * long_bytes, HASHER);
+    config.value_bytes_max = VALUE_BYTES_MAX;
+    let mut cache = Cache::new(config).expect("address space");
+    let piece = vec![7; PIECE_BYTES];
+    let mut push = Calls::new("chain_push, 16 KiB");
+    let mut commit = Calls::new("set_chain over a 500 MiB value");
+    for round in 0..6 {
+        let mut chain = cache.chain_begin();
+        for _ in 0..long_bytes / PIECE_BYTES {
+            push.time(|| cache.chain_push(&mut chain, &piece))
+                .expect("fits");
+        }
+        with_long_key(round % 2, |key| {
+            commit.time(|| cache.set_chain(key, chain, Expiry::Never, Time(0)))
+        })
+        .expect("fits");
+    }
+    push.print();
+    commit.print();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let (mut edit, mut append) = (
+        Calls::new("set_range, 100 B in 500 MiB"),
+        Calls::new("append, 100 B to 500 MiB"),
+    );
+    for round in 0..200 {
+        let offset = rng.random_range(0..long_bytes - 100);
+        with_long_key(round % 2, |key| {
+            edit.time(|| cache.set_range(key, offset, &piece[..100], Time(0)))
+                .expect("fits");
+            append
+                .time(|| cache.append(key, &piece[..100], Time(0)))
+                .expect("fits");
+        });
+    }
+    edit.print();
+    append.print();
+    let mut calls = Calls::new("delete of a 500 MiB value");
+    for number in 0..2 {
+        calls.time(|| with_long_key(number, |key| cache.delete(key, Time(0))));
+    }
+    calls.print();
+}
+
+fn on_flush(items: u64) {
+    let mut cache = empty(usize::try_from(items).expect("64 bits") * 80);
+    let (mut calls, mut after) = (Calls::new("flush"), Calls::new("advance after it"));
+    for _ in 0..3 {
+        for number in 0..items {
+            with_key(number, |key| cache.set(key, &VALUE, Expiry::Never, Time(0))).expect("fits");
+        }
+        calls.time(|| cache.flush());
+        while after.time(|| cache.advance(Time(0), 256)) {}
+    }
+    calls.print();
+    after.print();
+}
+
+fn main() {
+    let items = items_count(10_000_000);
+    println!("{items} items of 16 B keys; times in us");
+    println!("| call | calls | CPU p50 | CPU p99.9 | CPU max | wall p99.9 | wall max |");
+    println!("|---|---|---|---|---|---|---|");
+    on_items(items);
+    on_flush(items.max(10_000));
+    on_long_values(if items < 10_000 { 1 << 20 } else { LONG_BYTES });
+}

@@ -1,0 +1,155 @@
+//! What becomes of the cache when the sizes of what is written change: how many items it holds after
+//! one turnover of its memory, against a cache that never held anything else, and how far apart the
+//! ages of the oldest items of each size are.
+//!
+//! `cargo bench -p fulmar-benches --bench engine_shift`. Every key is written once and never read, so
+//! an item's age is its key's distance from the newest. Run as a test it uses 8 MiB.
+
+use std::time::Instant;
+
+use fulmar_benches::{empty, items_count, key_bytes, key_of};
+use fulmar_engine::{Cache, Expiry, Time};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// Lengths of values in bytes, each with its weight.
+type Mix = &'static [(usize, u32)];
+
+const SMALL: Mix = &[(100, 1)];
+const LARGE: Mix = &[(1_000, 1)];
+/// Mostly small, as caches of web applications are.
+const BROAD: Mix = &[
+    (20, 30),
+    (60, 25),
+    (150, 20),
+    (400, 12),
+    (1_200, 8),
+    (3_500, 4),
+    (20_000, 1),
+];
+/// The same sizes, mostly large.
+const HEAVY: Mix = &[
+    (20, 2),
+    (60, 4),
+    (150, 8),
+    (400, 16),
+    (1_200, 30),
+    (3_500, 30),
+    (20_000, 10),
+];
+
+struct Subject {
+    cache: Cache,
+    memory_bytes: usize,
+    /// Number of the next key.
+    next: u64,
+    rng: SmallRng,
+}
+
+/// What the cache held after a turnover.
+struct Outcome {
+    items: u64,
+    oldest_over_youngest: f64,
+    micros_per_set: f64,
+    slowest_micros: u128,
+}
+
+impl Subject {
+    fn new(memory_bytes: usize) -> Self {
+        Self {
+            cache: empty(memory_bytes),
+            memory_bytes,
+            next: 0,
+            rng: SmallRng::seed_from_u64(1),
+        }
+    }
+
+    /// Writes items of a mix until their keys and values come to so many turns of the memory.
+    fn turn_over(&mut self, mix: Mix, turns: usize) -> Outcome {
+        let weights: u32 = mix.iter().map(|&(_, weight)| weight).sum();
+        let value = vec![7; 20_000];
+        let mut bytes_left = self.memory_bytes * turns;
+        let (first, start, mut slowest) = (self.next, Instant::now(), 0);
+        while bytes_left > 0 {
+            let mut draw = self.rng.random_range(0..weights);
+            let fits = |&&(_, weight): &&(usize, u32)| {
+                let is_here = draw < weight;
+                draw = draw.wrapping_sub(weight);
+                is_here
+            };
+            let (len, _) = { mix.iter() }.find(fits).expect("below the sum of weights");
+            let bytes = key_bytes(self.next);
+            let before = Instant::now();
+            let stored =
+                { &mut self.cache }.set(&key_of(&bytes), &value[..*len], Expiry::Never, Time(0));
+            slowest = slowest.max(before.elapsed().as_micros());
+            stored.expect("fits");
+            self.next += 1;
+            bytes_left = bytes_left.saturating_sub(bytes.len() + len);
+        }
+        let sets = self.next - first;
+        Outcome {
+            items: self.cache.stats().items,
+            oldest_over_youngest: self.spread(mix),
+            micros_per_set: start.elapsed().as_secs_f64() * 1e6 / sets as f64,
+            slowest_micros: slowest,
+        }
+    }
+
+    /// The age of the oldest item of the size whose oldest is oldest, over that of the size whose
+    /// oldest is youngest.
+    fn spread(&self, mix: Mix) -> f64 {
+        let mut oldest = vec![self.next; mix.len()];
+        let mut cursor = 0;
+        loop {
+            cursor = self.cache.scan(cursor, 1_000, Time(0), &mut |item| {
+                let number = u64::from_le_bytes(item.key()[8..16].try_into().expect("8 bytes"));
+                let len = item.value().len();
+                if let Some(size) = mix.iter().position(|&(of_mix, _)| of_mix == len) {
+                    oldest[size] = oldest[size].min(number);
+                }
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+        let ages = oldest.iter().map(|number| (self.next - number) as f64);
+        ages.clone().fold(0.0, f64::max) / ages.fold(f64::MAX, f64::min)
+    }
+}
+
+fn main() {
+    let memory_bytes = usize::try_from(items_count(256 << 20))
+        .expect("64 bits")
+        .max(8 << 20);
+    println!(
+        "{} MiB; fresh: three turns over the memory with nothing else",
+        memory_bytes >> 20
+    );
+    println!("| sizes | turns | items | of fresh | ages, max/min | us per set | slowest, us |");
+    println!("|---|---|---|---|---|---|---|");
+    for [from, to] in [
+        [("100 B", SMALL), ("1,000 B", LARGE)],
+        [("broad", BROAD), ("heavy", HEAVY)],
+    ] {
+        let fresh = [from.1, to.1].map(|mix| Subject::new(memory_bytes).turn_over(mix, 3).items);
+        let mut subject = Subject::new(memory_bytes);
+        for (turns, (name, mix), fresh) in [
+            (3, from, fresh[0]),
+            (1, to, fresh[1]),
+            (1, to, fresh[1]),
+            (1, from, fresh[0]),
+            (1, from, fresh[0]),
+        ] {
+            let outcome = subject.turn_over(mix, turns);
+            println!(
+                "| {name} | {turns} | {} | {:.1} % | {:.2} | {:.2} | {} |",
+                outcome.items,
+                outcome.items as f64 * 100.0 / fresh as f64,
+                outcome.oldest_over_youngest,
+                outcome.micros_per_set,
+                outcome.slowest_micros
+            );
+        }
+    }
+}

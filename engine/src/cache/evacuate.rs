@@ -1,0 +1,219 @@
+//! Emptying a whole page, so that another class or the system can have it.
+//!
+//! The class's least recently used items go, wherever they lie, and the page's other items and
+//! segments move to the chunks that this frees. It goes on over several calls, each of which looks
+//! at a bounded number of chunks; meanwhile the page is sealed: it hands no chunks out.
+
+use crate::cache::Cache;
+use crate::cache::donor::{self, Donor};
+use crate::item::{Extensions, Kind, Meta, key_of};
+use crate::limits::{EVACUATED_CHUNKS_MAX, EVICTION_SKIPS_MAX, PARTIAL_PAGES_MAX};
+use crate::slab::{ClassId, Handle};
+
+/// Chunks whose memory is waited for together.
+const BATCH: usize = 16;
+
+/// A page that is being emptied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evacuation {
+    /// A chunk of it.
+    page: Handle,
+    /// Its chunks before this place are free.
+    done: usize,
+    /// The class that is to have it.
+    needy: Option<ClassId>,
+}
+
+impl Cache {
+    /// Empties one page and leaves it to the pool, or evicts one item if that can't be. False if
+    /// nothing can be evicted. Evicts and moves at most two pages' chunks each.
+    pub(super) fn give_up_page(&mut self) -> bool {
+        let given_up = self.stats.pages_given_up;
+        let found = self.evacuation.is_some() || self.evacuate_any();
+        while self.evacuation.is_some() && self.stats.pages_given_up == given_up {
+            self.evacuate(EVACUATED_CHUNKS_MAX);
+        }
+        found
+    }
+
+    /// Starts to empty a page of the class that the policy in `donor` names. If all pages that hold
+    /// evictable items also hold pinned ones, evicts one item instead. False if nothing can be
+    /// evicted.
+    pub(super) fn evacuate_any(&mut self) -> bool {
+        let donors = donor::by_preference(&self.lists, &self.slab);
+        { donors }.any(|donor| self.start_evacuation(donor, None))
+            || ClassId::all().any(|class| self.evict_tail(class))
+    }
+
+    /// Chooses a page of a class and seals it; false if the class has none that can be emptied. A
+    /// class whose chunks are pages evicts at once.
+    pub(super) fn start_evacuation(&mut self, donor: Donor, needy: Option<ClassId>) -> bool {
+        debug_assert!(self.evacuation.is_none());
+        if donor.class.chunks_per_page() == 1 {
+            return self.evict_tail(donor.class);
+        }
+        let page = if donor.has_spare {
+            self.slab.emptiest_page(donor.class, PARTIAL_PAGES_MAX)
+        } else {
+            self.unpinned_chunk(donor.class)
+        };
+        if let Some(page) = page {
+            self.slab.seal_page(page);
+            let done = 0;
+            self.evacuation = Some(Evacuation { page, done, needy });
+        }
+        page.is_some()
+    }
+
+    /// Goes on with the page that is being emptied, if there is one. Stops where it is no longer
+    /// needed, as a page became free otherwise, or not possible, as something in it is pinned.
+    pub(super) fn evacuate(&mut self, chunks_max: usize) {
+        let Some(evacuation) = self.evacuation else {
+            return;
+        };
+        let Evacuation { page, needy, .. } = evacuation;
+        if !self.slab.is_page_sealed(page) {
+            // What was left in it went by itself.
+            self.evacuation = None;
+            return;
+        }
+        let mut chunks = self.slab.page_chunks(page).skip(evacuation.done);
+        let mut done = evacuation.done;
+        for _ in 0..chunks_max.div_ceil(BATCH) {
+            if self.slab.is_page_pinned(page) || self.slab.has_free_page() {
+                return self.stop_evacuation();
+            }
+            let batch = chunks.clone().take(BATCH);
+            self.prefetch_chunks(batch.clone());
+            for chunk in batch {
+                self.empty_chunk(chunk);
+                if !self.slab.is_page_sealed(page) {
+                    self.evacuation = None;
+                    self.stats.pages_given_up += 1;
+                    if let Some(needy) = needy.filter(|_| self.slab.has_free_page()) {
+                        self.slab.promise_page(needy);
+                    }
+                    return self.go_on_fitting();
+                }
+            }
+            done += BATCH;
+            chunks = self.slab.page_chunks(page).skip(done);
+        }
+        self.evacuation = Some(Evacuation { page, done, needy });
+    }
+
+    /// Leaves the page as it is.
+    pub(super) fn stop_evacuation(&mut self) {
+        if let Some(Evacuation { page, .. }) = self.evacuation.take()
+            && self.slab.is_page_sealed(page)
+        {
+            self.slab.unseal_page(page);
+        }
+    }
+
+    /// A chunk of `class` near its list's tail, in a page without pinned chunks. The tail's own
+    /// page is often pinned, by the item that just took its first chunk: so look past one page.
+    fn unpinned_chunk(&self, class: ClassId) -> Option<Handle> {
+        let mut at = self.lists.tail(class);
+        for _ in 0..EVICTION_SKIPS_MAX + class.chunks_per_page() {
+            let handle = at?;
+            let chunk = self.chunk_in_class(handle, class);
+            if !self.slab.is_page_pinned(chunk) {
+                return Some(chunk);
+            }
+            at = self.slab.previous(handle).some();
+        }
+        None
+    }
+
+    /// The chunk of an item that is of the class whose list it is in.
+    fn chunk_in_class(&self, handle: Handle, class: ClassId) -> Handle {
+        let meta = self.slab.meta(handle);
+        if !meta.has(Meta::CHAIN) {
+            return handle;
+        }
+        let (mut segment, _) = Extensions::chain(&self.slab, handle, meta);
+        while self.slab.class_of(segment) != class {
+            segment = self.slab.next(segment);
+        }
+        segment
+    }
+
+    /// Starts to load what moving these chunks will read.
+    fn prefetch_chunks(&self, chunks: impl Iterator<Item = Handle>) {
+        for chunk in chunks {
+            if self.slab.meta(chunk).kind() == Kind::Item {
+                let key = key_of(&self.slab, chunk);
+                let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+                self.index.prefetch(range, hash);
+                self.slab.prefetch_neighbours(chunk);
+            }
+        }
+    }
+
+    /// Moves what is in a chunk of a sealed page, or evicts until it is free. Evicts at most one
+    /// item for each chunk of that page that becomes free.
+    fn empty_chunk(&mut self, chunk: Handle) {
+        let class = self.slab.class_of(chunk);
+        while self.slab.meta(chunk).kind() != Kind::Free {
+            if let Some(elsewhere) = self.slab.allocate(class) {
+                self.move_chunk(chunk, elsewhere, class);
+            } else if !self.evict_tail(class) {
+                let owner = self.owner_of(chunk);
+                self.evict(owner);
+                self.stats.evicted_early += 1;
+            }
+        }
+    }
+
+    /// Moves an item or a segment to a free chunk of its class. O(1).
+    fn move_chunk(&mut self, from: Handle, to: Handle, class: ClassId) {
+        self.slab.copy((from, 0), (to, 0), class.chunk_bytes());
+        if self.slab.meta(from).kind() == Kind::Segment {
+            self.relink_segment(to);
+        } else {
+            self.relink_item(from, to);
+        }
+        self.slab.free(from);
+        self.departures += 1;
+    }
+
+    fn relink_segment(&mut self, to: Handle) {
+        let previous = self.slab.previous(to);
+        let meta = self.slab.meta(previous);
+        if meta.kind() == Kind::Segment {
+            self.slab.set_next(previous, to);
+        } else {
+            let (_, len) = Extensions::chain(&self.slab, previous, meta);
+            Extensions::set_chain(&mut self.slab, previous, meta, (to, len));
+        }
+        if let Some(next) = self.slab.next(to).some() {
+            self.slab.set_previous(next, to);
+        }
+    }
+
+    fn relink_item(&mut self, from: Handle, to: Handle) {
+        let meta = self.slab.meta(from);
+        let list = self.list_of(from, meta);
+        self.lists.replace(&mut self.slab, list, from, to);
+        if meta.has(Meta::TTL) {
+            self.wheel.replace(&mut self.slab, from, to);
+        }
+        if meta.has(Meta::CHAIN) {
+            let (first, _) = Extensions::chain(&self.slab, to, meta);
+            self.slab.set_previous(first, to);
+        }
+        let key = key_of(&self.slab, to);
+        let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+        self.index.replace(range, hash, from, to);
+    }
+
+    /// The item that a chunk belongs to. O(segments before it).
+    fn owner_of(&self, chunk: Handle) -> Handle {
+        let mut at = chunk;
+        while self.slab.meta(at).kind() == Kind::Segment {
+            at = self.slab.previous(at);
+        }
+        at
+    }
+}
