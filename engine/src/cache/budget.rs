@@ -57,7 +57,12 @@ impl Cache {
 
     /// Sees to it that a page is being emptied while there are too many.
     pub(super) fn go_on_fitting(&mut self) {
-        while self.slab.is_over() && self.evacuation.is_none() && self.evacuate_any() {}
+        for _ in 0..EVACUATED_CHUNKS_MAX {
+            let is_done = !self.slab.is_over() || self.evacuation.is_some();
+            if is_done || !self.evacuate_any() {
+                return;
+            }
+        }
     }
 
     /// Makes up for pages that could not be given up while they were pinned.

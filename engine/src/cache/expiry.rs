@@ -32,9 +32,12 @@ impl Cache {
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
         let work_max = work_max.min(ADVANCE_WORK_MAX);
-        if self.slab.is_over() && self.evacuation.is_some() {
-            self.evacuate(work_max.min(EVACUATED_CHUNKS_MAX));
-            return true;
+        if self.slab.is_over() {
+            self.go_on_fitting();
+            if self.evacuation.is_some() {
+                self.evacuate(work_max.min(EVACUATED_CHUNKS_MAX));
+                return true;
+            }
         }
         if self.index.has_cleared() {
             self.index.free_cleared(work_max);

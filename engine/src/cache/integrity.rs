@@ -27,11 +27,6 @@ impl Cache {
             sealed.is_none() || self.evacuation.is_some(),
             "page was left half empty"
         );
-        let is_over = self.slab.is_over();
-        assert!(
-            !is_over || pins > 0 || self.evacuation.is_some(),
-            "over the limit, and nothing is done about it"
-        );
     }
 
     /// Every index entry is an item of its key; collects its chunks.

@@ -1,4 +1,4 @@
-//! Random sequences; every failure prints its shrunk sequence. 16 of them, or as many as
+//! Random sequences; every failure prints its shrunk sequence. 64 of them, or as many as
 //! `PROPTEST_CASES` in the environment says.
 
 use proptest::prelude::{ProptestConfig, any, proptest};
@@ -10,7 +10,7 @@ const OPERATIONS_MAX: usize = if cfg!(miri) { 20 } else { 120 };
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 16 },
+        cases: if cfg!(miri) { 2 } else { 64 },
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()
