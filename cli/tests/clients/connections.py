@@ -3,6 +3,7 @@
 import socket
 import sys
 import time
+import urllib.request
 
 from checks import check, still_serves
 from harness import CheckFailed, Skip, raise_nofile_limit, require, rss_bytes, wait_until
@@ -94,6 +95,52 @@ def count_served(server, count):
     for link in links:
         link.close()
     return served
+
+
+@check(timeout=30, shards=(1, 2), dispatch=("borrow",), only="fulmar")
+def idle_clients_hold_nothing(context):
+    """What a client's last reply took is given back, and is not missing from the cache."""
+    with context.serve() as server, Connection(server.port) as link:
+        link.ok("SET", "big", b"x" * (1 << 20))
+        crowd = [Connection(server.port) for _ in range(50)]
+        for idle in crowd:
+            require(len(idle.call("GET", "big")) == 1 << 20, "a value")
+        wait_until(lambda: connection_bytes(server) < 1 << 20, 3,
+                   "idle clients hold less than 1 MiB")
+        for idle in crowd:
+            idle.close()
+
+
+def connection_bytes(server):
+    """What the connections hold, as the metrics page has it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/-/metrics") as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines
+               if line.startswith("fulmar_connection_bytes{"))
+
+
+@check(timeout=30, shards=(1,), dispatch=("borrow",))
+def timeout_spares_slow_readers(context):
+    """CONFIG SET timeout: who takes a long reply slowly is not idle; who does nothing is."""
+    with context.serve() as server, Connection(server.port) as link:
+        link.ok("SET", "big", b"x" * (20 << 20))
+        with Connection(server.port, timeout=10) as slow, Connection(server.port) as idle:
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            link.ok("CONFIG", "SET", "timeout", 1)
+            slow.send(encode("GET", "big"))
+            taken, started = 0, time.monotonic()
+            while taken < 20 << 20:
+                count = len(slow.socket.recv(1 << 16))
+                require(count > 0, f"cut off after {taken} B, {time.monotonic() - started:.1f} s")
+                taken += count
+                time.sleep(0.01)
+                link.ok("PING")
+            require(time.monotonic() - started > 2.5, "too fast to show anything")
+            try:
+                idle.call("PING")
+                raise CheckFailed("an idle client was kept")
+            except (Closed, ConnectionError):
+                pass
 
 
 @check(timeout=40, shards=(1, 2))

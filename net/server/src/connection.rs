@@ -7,6 +7,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use fulmar_engine::Time;
+use fulmar_shard::Now;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use crate::core::Service;
@@ -253,17 +254,20 @@ impl Connection {
 
     // --- the end ---
 
-    /// When its client last sent something, if it is one that may be idle too long.
+    /// When its client last sent or took something, if it is one that may be idle too long.
     pub(crate) fn last_active(&self) -> Option<Time> {
         self.session.last_active()
     }
 
-    /// Takes no more commands; ends when the replies to what came are sent.
-    pub(crate) fn finish(&mut self) {
+    /// Its client takes what it is sent.
+    pub(crate) fn note_active(&self, now: Now) {
+        self.session.note_active(now);
+    }
+
+    /// Takes no more input; ends when the commands in it are answered.
+    pub(crate) fn finish(&mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) -> Progress {
         self.peer_ended = true;
-        if self.phase == Phase::Open && self.input.is_empty() && !self.session.has_pending() {
-            self.phase = Phase::Finishing;
-        }
+        self.serve(dispatcher, pool)
     }
 
     /// Ends it without sending what is left.
@@ -301,10 +305,12 @@ impl Connection {
         self.drop_input(pool);
     }
 
-    /// Tells the dispatcher how much memory it holds.
-    fn account(&mut self, dispatcher: &mut Dispatcher<'_>) {
-        let held =
-            self.input.capacity() + self.output.capacity_bytes() + self.session.buffered_bytes();
+    /// Tells the dispatcher how much memory it holds, what is being sent included.
+    pub(crate) fn account(&mut self, dispatcher: &mut Dispatcher<'_>) {
+        let held = self.input.capacity()
+            + self.output.capacity_bytes()
+            + self.sending.map_or(0, |(length, _)| length)
+            + self.session.buffered_bytes();
         if held != self.accounted_bytes {
             dispatcher.account(self.accounted_bytes, held);
             self.accounted_bytes = held;

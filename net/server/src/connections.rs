@@ -68,6 +68,12 @@ impl Connections {
         (live.map(|place| place.id).collect(), next)
     }
 
+    /// Takes all out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Box<Connection>> + use<> {
+        let places = std::mem::take(self).places;
+        places.into_iter().filter_map(|place| place.connection)
+    }
+
     /// The ids of all connections.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         let live = self

@@ -78,6 +78,8 @@ pub(crate) struct Core<'n> {
     /// Where the next look for idle connections begins.
     idle_check_at: usize,
     draining_ticks: Option<u32>,
+    /// It has told the node that it has no clients any more.
+    is_drained: bool,
 }
 
 impl<'n> Core<'n> {
@@ -99,6 +101,7 @@ impl<'n> Core<'n> {
             janitor: Janitor::default(),
             idle_check_at: 0,
             draining_ticks: None,
+            is_drained: false,
         }
     }
 
@@ -111,15 +114,17 @@ impl<'n> Core<'n> {
         self.arm_listeners();
         self.ring.timer(Operation::Tick, clock::boot_ms() + TICK_MS);
         let mut outcome = Ok(());
-        while outcome.is_ok() && !self.is_drained() {
+        while outcome.is_ok() && !self.is_over() {
             outcome = self.enter();
             self.turn();
         }
         self.link.close();
-        for id in self.connections.ids() {
-            self.forget(id);
-        }
+        // Before the sockets: what is queued names them by number.
         self.ring.close();
+        for connection in self.connections.drain() {
+            connection.close(&mut self.dispatcher, &mut self.pool);
+            self.node.clients.leave();
+        }
         outcome
     }
 
@@ -145,6 +150,7 @@ impl<'n> Core<'n> {
         self.rearm_starved();
         self.sweep();
         self.dispatcher.flush(&mut self.doorbells);
+        self.note_drained();
         self.ring_doorbells();
         self.send_all();
     }
@@ -315,10 +321,12 @@ impl<'n> Core<'n> {
             return;
         }
         if let Some(offset) = connection.sent_part(sent, buffer.len()) {
+            connection.note_active(self.dispatcher.now());
             self.ring.send_rest(connection.fd(), id, buffer, offset);
             return;
         }
         self.pool.give(buffer);
+        connection.account(&mut self.dispatcher);
         let progress = connection.resume_after_send();
         self.follow(id, progress);
     }
@@ -494,17 +502,26 @@ impl<'n> Core<'n> {
             }
             for id in self.connections.ids() {
                 if let Some(connection) = self.connections.get_mut(id) {
-                    connection.finish();
+                    let progress = connection.finish(&mut self.dispatcher, &mut self.pool);
+                    self.follow(id, progress);
                 }
-                self.settle(id);
             }
         }
         self.draining_ticks = Some(self.draining_ticks.unwrap_or(0) + 1);
     }
 
-    fn is_drained(&self) -> bool {
-        let clients = self.connections.count() > 0;
+    /// Tells the others when the last client is gone: until all cores have said so, some may need
+    /// this one's shard.
+    fn note_drained(&mut self) {
+        let is_empty = self.connections.count() == 0 && self.draining_ticks.is_some();
+        if is_empty && !std::mem::replace(&mut self.is_drained, true) && self.node.note_drained() {
+            let peers = 0..u32::try_from(self.node.links.len()).expect("at most 1,024 cores");
+            self.doorbells.extend(peers);
+        }
+    }
+
+    fn is_over(&self) -> bool {
         self.draining_ticks
-            .is_some_and(|ticks| !clients || ticks > DRAIN_TICKS)
+            .is_some_and(|ticks| self.node.is_drained() || ticks > DRAIN_TICKS)
     }
 }

@@ -3,11 +3,17 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted, per core; `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4_096;
+/// When a client whose machine vanished is found out: as Redis does with `tcp-keepalive 300`.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(300))
+    .with_interval(Duration::from_secs(100))
+    .with_retries(3);
 
 /// Binds `count` sockets to one port, and returns them with the port (asked for as 0: any).
 ///
@@ -37,6 +43,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_port(shared)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

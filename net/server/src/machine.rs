@@ -9,8 +9,10 @@ use crate::start::StartError;
 
 /// What glommio demands of RLIMIT_MEMLOCK.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
-/// Descriptors beside those of clients: listeners, rings, logs.
+/// Descriptors beside those of clients and cores.
 const DESCRIPTORS_RESERVED: u64 = 128;
+/// Listeners, rings and event descriptors of a core.
+const DESCRIPTORS_PER_CORE: u64 = 8;
 
 /// Memory that this process may use: the machine's, or its control group's if that is less.
 pub fn memory_bytes() -> u64 {
@@ -75,10 +77,11 @@ pub(crate) fn raise_memlock() -> Result<(), StartError> {
     })
 }
 
-/// Raises the limit of open files for `clients_max` clients as far as allowed, and returns how
-/// many clients fit.
-pub(crate) fn raise_descriptors(clients_max: usize) -> usize {
-    let wanted = clients_max as u64 + DESCRIPTORS_RESERVED;
+/// Raises the limit of open files for `clients_max` clients of so many cores as far as allowed, and
+/// returns how many clients fit.
+pub(crate) fn raise_descriptors(clients_max: usize, cores: u16) -> usize {
+    let reserved = DESCRIPTORS_RESERVED + u64::from(cores) * DESCRIPTORS_PER_CORE;
+    let wanted = clients_max as u64 + reserved;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return clients_max;
@@ -96,10 +99,7 @@ pub(crate) fn raise_descriptors(clients_max: usize) -> usize {
     } else {
         limit.current.unwrap_or(u64::MAX)
     };
-    let clients = now
-        .saturating_sub(DESCRIPTORS_RESERVED)
-        .max(1)
-        .min(clients_max as u64);
+    let clients = now.saturating_sub(reserved).max(1).min(clients_max as u64);
     usize::try_from(clients).expect("at most clients_max")
 }
 

@@ -122,7 +122,8 @@ impl Batch {
         self.bytes.clear();
         self.replies.clear();
         self.reply_ends.clear();
-        // A batch with large replies must not keep their memory.
+        // A batch with a large value or reply must not keep its memory.
+        self.bytes.shrink_to(BATCH_BYTES_MAX);
         self.replies.shrink_to(BATCH_BYTES_MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! What the cores of one process share.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) run_id: String,
     pub(crate) http_config: Arc<http::Config>,
     stopping: AtomicBool,
+    /// Cores that have no clients any more.
+    drained: AtomicUsize,
 }
 
 /// How the others reach one core.
@@ -131,6 +133,7 @@ impl Node {
             started: parts.started,
             http_config: Arc::new(http_config(&parts.config)),
             stopping: AtomicBool::new(false),
+            drained: AtomicUsize::new(0),
             config: parts.config,
         }
     }
@@ -142,6 +145,16 @@ impl Node {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Notes that one more core has no clients any more; true if it was the last.
+    pub(crate) fn note_drained(&self) -> bool {
+        self.drained.fetch_add(1, Ordering::AcqRel) + 1 == self.links.len()
+    }
+
+    /// Whether no core has clients any more, so that none needs another's shard.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) == self.links.len()
     }
 
     /// Sets the counts of events to zero, except those of the shards.

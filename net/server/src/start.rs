@@ -128,7 +128,7 @@ impl Server {
     pub fn start(mut config: Config) -> Result<Self, StartError> {
         machine::check_io_uring()?;
         machine::raise_memlock()?;
-        let clients_max = machine::raise_descriptors(config.clients_max);
+        let clients_max = machine::raise_descriptors(config.clients_max, config.shards);
         if clients_max < config.clients_max {
             tracing::warn!(
                 clients_max,
@@ -309,8 +309,19 @@ fn start_core(
             // Nobody listens only if the start was abandoned; then `stop` has been called.
             let _ = ready.send((index, outcome));
             drop(ready);
+            // However a core ends, the others must not wait for it.
+            let _stop = StopAtEnd(&node);
             Core::new(&node, index, ring?, listeners).run()
         })
+}
+
+/// Stops the node when a core ends, by panic or error too.
+struct StopAtEnd<'n>(&'n Node);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 fn wait_until_ready(

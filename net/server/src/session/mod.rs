@@ -7,6 +7,7 @@ mod resp;
 use std::os::fd::OwnedFd;
 
 use fulmar_engine::Time;
+use fulmar_shard::Now;
 use http::HttpSession;
 use resp::RespSession;
 
@@ -77,7 +78,14 @@ impl Session {
         }
     }
 
-    /// When a RESP client last sent something.
+    /// A client takes what it is sent.
+    pub(crate) fn note_active(&self, now: Now) {
+        if let Self::Resp(session) = self {
+            session.note_active(now);
+        }
+    }
+
+    /// When a RESP client last sent or took something.
     pub(crate) fn last_active(&self) -> Option<Time> {
         match self {
             Self::Resp(session) => Some(session.last_active()),

@@ -12,7 +12,7 @@ use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
 use fulmar_protocol::resp::{Decoded, Decoder, Encoder, Slices};
 use fulmar_shard::session::{ClientState, execute_connection, is_queued, reply_version};
-use fulmar_shard::{Leftovers, Route, ShardMask, StagedChain, Transaction, execute, route};
+use fulmar_shard::{Leftovers, Now, Route, ShardMask, StagedChain, Transaction, execute, route};
 use fulmar_shard::{Outcome as Executed, Replay};
 
 use super::lookahead::Lookahead;
@@ -55,6 +55,10 @@ impl RespSession {
             pending: None,
             is_quitting: false,
         }
+    }
+
+    pub(crate) fn note_active(&self, now: Now) {
+        self.registration.note_active(now, None);
     }
 
     pub(crate) fn last_active(&self) -> Time {
