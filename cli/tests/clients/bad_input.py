@@ -13,7 +13,7 @@ import sys
 import time
 
 from checks import check, still_serves
-from harness import CheckFailed, cpu_ns, require, rss_bytes, wait_until
+from harness import CheckFailed, cpu_ns, metric, require, rss_bytes, wait_until
 from resp import Closed, Connection, bulk, encode
 
 INLINE_BYTES_MAX = 64 * 1024
@@ -296,6 +296,40 @@ def clients_that_never_read(context):
         time.sleep(0.5)
         used = (cpu_ns(server.pid) - used) / 5e8
         require(used < 0.2, f"{used:.0%} of a core with nobody left")
+
+
+@check(timeout=60, shards=(1, 2), only="fulmar")
+def long_values_are_sent_from_where_they_lie(context):
+    """Clients that ask for long values and do not read take no memory for them; what they asked for
+    is what they get, whatever became of the keys meanwhile."""
+    length, count = 24 << 20, 60
+    with context.serve(max_memory="256MiB") as server, Connection(server.port, timeout=20) as link:
+        first, second = b"1" * length, b"2" * length
+        keys = ["a", "b", "c"]
+        for key in keys:
+            link.ok("SET", key, first)
+        before = rss_bytes(server.pid)
+        crowd = [Connection(server.port, timeout=20) for _ in range(4)]
+        for reader in crowd:
+            reader.send(b"".join(encode("GET", keys[i % 3]) for i in range(count)))
+        time.sleep(1)
+        grown = rss_bytes(server.pid) - before
+        require(grown < 8 << 20, f"{grown >> 20} MiB for {4 * count} replies of 24 MiB")
+        # The values being sent outlive their keys; later replies see what was written later.
+        link.ok("SET", "a", second)
+        link.ok("DEL", "b")
+        for reader in crowd[:2]:
+            got = [reader.reply() for _ in range(count)]
+            require(all(value in (None, first, second) for value in got), "a value is mixed")
+            require(got[0] == first, "the first reply")
+            changed = [value[:1] if value else value for value in got[::3]]
+            require(changed == sorted(changed), "GET a goes back in time")
+            require(all(value == first for value in got[2::3]), "GET c")
+        for reader in crowd:
+            reader.close()
+        wait_until(lambda: metric(server, "leased_bytes") == 0, 5,
+                   "all leases are given back")
+        context.note(f"{grown >> 10} KiB for {4 * count} replies of 24 MiB")
 
 
 @check(timeout=40, shards=(1, 2))

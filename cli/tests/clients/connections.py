@@ -3,10 +3,9 @@
 import socket
 import sys
 import time
-import urllib.request
 
 from checks import check, still_serves
-from harness import CheckFailed, Skip, raise_nofile_limit, require, rss_bytes, wait_until
+from harness import CheckFailed, Skip, metric, raise_nofile_limit, require, rss_bytes, wait_until
 from resp import Closed, Connection, encode
 
 CROWD = 10_000
@@ -105,18 +104,10 @@ def idle_clients_hold_nothing(context):
         crowd = [Connection(server.port) for _ in range(50)]
         for idle in crowd:
             require(len(idle.call("GET", "big")) == 1 << 20, "a value")
-        wait_until(lambda: connection_bytes(server) < 1 << 20, 3,
+        wait_until(lambda: metric(server, "connection_bytes") < 1 << 20, 3,
                    "idle clients hold less than 1 MiB")
         for idle in crowd:
             idle.close()
-
-
-def connection_bytes(server):
-    """What the connections hold, as the metrics page has it."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/-/metrics") as page:
-        lines = page.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines
-               if line.startswith("fulmar_connection_bytes{"))
 
 
 @check(timeout=30, shards=(1,), dispatch=("borrow",))

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 START_SECONDS_MAX = 15.0
 STOP_SECONDS_MAX = 15.0
@@ -59,6 +60,13 @@ def wait_until(condition, seconds, what, interval=0.01):
             return value
         require(time.monotonic() < deadline, f"not within {seconds} s: {what}")
         time.sleep(interval)
+
+
+def metric(server, name):
+    """The sum of a figure over the shards, from the metrics page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/-/metrics") as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"fulmar_{name}{{"))
 
 
 def free_port():

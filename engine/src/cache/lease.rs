@@ -4,6 +4,8 @@
 //! is deleted, overwritten or flushed leaves index, list and wheel at once and becomes a zombie;
 //! its chunks are freed at the last release. Eviction passes over leased items.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 
 use crate::cache::Cache;
@@ -27,9 +29,23 @@ impl Lease {
         &self.parts
     }
 
-    /// Length of the value in bytes.
+    /// Length of the parts in bytes: of the value, unless it was narrowed.
     pub fn value_bytes(&self) -> usize {
         self.value_bytes
+    }
+
+    /// Leaves of the parts what is in a range of the value's bytes. O(parts).
+    pub fn narrow(&mut self, range: Range<usize>) {
+        let (mut position, mut left) = (0, 0);
+        self.parts.retain_mut(|part| {
+            let within = |at: usize| at.saturating_sub(position).min(part.len());
+            let (from, to) = (within(range.start), within(range.end));
+            position += part.len();
+            *part = part.narrowed(from..to.max(from));
+            left += part.len();
+            part.len() > 0
+        });
+        self.value_bytes = left;
     }
 }
 

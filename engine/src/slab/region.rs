@@ -11,6 +11,7 @@
 //! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
 //!    while which the engine neither writes to nor discards these bytes.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::prefetch::prefetch_line;
@@ -38,6 +39,16 @@ impl Span {
     )]
     pub const fn len(self) -> usize {
         self.bytes_count
+    }
+
+    /// The part of it in `range`.
+    pub(crate) fn narrowed(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.bytes_count);
+        Self {
+            // SAFETY: it stays within the bytes of this span, or one behind them.
+            pointer: unsafe { self.pointer.add(range.start) },
+            bytes_count: range.len(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::core::Service;
 use crate::dispatch::Dispatcher;
 use crate::output::Output;
 use crate::pool::Pool;
+use crate::replies::Replies;
 use crate::ring::ConnectionId;
 use crate::session::{Served, Session, Stop};
 
@@ -44,6 +45,15 @@ enum Phase {
     Aborted,
 }
 
+/// What is on its way to the client.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    length: usize,
+    sent: usize,
+    /// Memory that it holds outside the shards.
+    held: usize,
+}
+
 /// See the module's head.
 pub(crate) struct Connection {
     id: ConnectionId,
@@ -52,8 +62,7 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     /// Its replies.
     pub(crate) output: Output,
-    /// The length of what is being sent, and how much of it is sent.
-    sending: Option<(usize, usize)>,
+    sending: Option<Sending>,
     phase: Phase,
     is_shut_down: bool,
     accounted_bytes: usize,
@@ -196,7 +205,9 @@ impl Connection {
     // --- output ---
 
     fn unsent_bytes(&self) -> usize {
-        let sending = self.sending.map_or(0, |(length, sent)| length - sent);
+        let sending = self
+            .sending
+            .map_or(0, |sending| sending.length - sending.sent);
         self.output.bytes() + sending
     }
 
@@ -208,18 +219,21 @@ impl Connection {
         self.sending.is_some()
     }
 
-    pub(crate) fn start_sending(&mut self, length: usize) {
+    pub(crate) fn start_sending(&mut self, replies: &Replies) {
         debug_assert!(self.sending.is_none());
-        self.sending = Some((length, 0));
+        self.sending = Some(Sending {
+            length: replies.len(),
+            sent: 0,
+            held: replies.bytes.capacity(),
+        });
     }
 
     /// Notes that `count` bytes more are sent; returns where to go on if that is not all.
-    pub(crate) fn sent_part(&mut self, count: usize, length: usize) -> Option<usize> {
-        let (_, sent) = self.sending?;
-        let sent = sent + count;
-        if sent < length {
-            self.sending = Some((length, sent));
-            return Some(sent);
+    pub(crate) fn sent_part(&mut self, count: usize) -> Option<usize> {
+        let sending = self.sending.as_mut()?;
+        sending.sent += count;
+        if sending.sent < sending.length {
+            return Some(sending.sent);
         }
         self.sending = None;
         None
@@ -301,6 +315,7 @@ impl Connection {
     /// Gives everything back. Closes the socket.
     pub(crate) fn close(mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) {
         self.session.close(dispatcher);
+        dispatcher.release(self.output.take_leases());
         dispatcher.account(self.accounted_bytes, 0);
         self.drop_input(pool);
     }
@@ -309,7 +324,7 @@ impl Connection {
     pub(crate) fn account(&mut self, dispatcher: &mut Dispatcher<'_>) {
         let held = self.input.capacity()
             + self.output.capacity_bytes()
-            + self.sending.map_or(0, |(length, _)| length)
+            + self.sending.map_or(0, |sending| sending.held)
             + self.session.buffered_bytes();
         if held != self.accounted_bytes {
             dispatcher.account(self.accounted_bytes, held);

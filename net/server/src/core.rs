@@ -294,12 +294,12 @@ impl<'n> Core<'n> {
         for id in sendable.drain(..) {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_sendable = false;
-                let buffer = connection.output.take_ready();
-                connection.start_sending(buffer.len());
+                let replies = connection.output.take_ready();
+                connection.start_sending(&replies);
                 if connection.is_finishing() {
-                    self.ring.send_rest(connection.fd(), id, buffer, 0);
+                    self.ring.send_rest(connection.fd(), id, replies, 0);
                 } else {
-                    self.ring.send(connection.fd(), id, buffer);
+                    self.ring.send(connection.fd(), id, replies);
                 }
             }
         }
@@ -307,8 +307,9 @@ impl<'n> Core<'n> {
     }
 
     fn handle_sent(&mut self, id: ConnectionId, result: i32) {
-        let buffer = self.ring.take_sent(id);
+        let mut replies = self.ring.take_sent(id);
         let Some(connection) = self.connections.get_mut(id) else {
+            self.dispatcher.release(replies.take_leases());
             return;
         };
         let sent = usize::try_from(result).unwrap_or(0);
@@ -317,15 +318,19 @@ impl<'n> Core<'n> {
         if result < 0 && !is_transient {
             connection.sent_all();
             connection.abort();
+            self.dispatcher.release(replies.take_leases());
             self.settle(id);
             return;
         }
-        if let Some(offset) = connection.sent_part(sent, buffer.len()) {
+        if let Some(offset) = connection.sent_part(sent) {
             connection.note_active(self.dispatcher.now());
-            self.ring.send_rest(connection.fd(), id, buffer, offset);
+            self.ring.send_rest(connection.fd(), id, replies, offset);
             return;
         }
-        self.pool.give(buffer);
+        if !replies.is_plain() {
+            self.dispatcher.release(replies.take_leases());
+        }
+        self.pool.give(replies.bytes);
         connection.account(&mut self.dispatcher);
         let progress = connection.resume_after_send();
         self.follow(id, progress);
@@ -396,11 +401,10 @@ impl<'n> Core<'n> {
             }
         }
         for _ in 0..BATCHES_PER_TURN {
-            let Some(batch) = self.backlog.pop_front() else {
-                break;
-            };
-            if let Err(batch) = self.dispatcher.execute_batch(batch, &mut self.doorbells) {
-                self.backlog.push_front(batch);
+            let goes_on = self
+                .dispatcher
+                .execute_batch(&mut self.backlog, &mut self.doorbells);
+            if !goes_on {
                 break;
             }
         }
@@ -408,12 +412,19 @@ impl<'n> Core<'n> {
 
     fn handle_replies(&mut self, mut batch: Batch) {
         let mut filled = Vec::with_capacity(batch.len());
-        batch.drain_replies(|id, hole, reply| {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.output.fill(hole, reply);
-                if filled.last() != Some(&id) {
-                    filled.push(id);
+        batch.drain_replies(|id, hole, reply, values| {
+            let unwanted = match self.connections.get_mut(id) {
+                Some(connection) => {
+                    if filled.last() != Some(&id) {
+                        filled.push(id);
+                    }
+                    connection.output.fill(hole, reply, values)
                 }
+                None => Err(values),
+            };
+            if let Err(values) = unwanted {
+                let leases = values.into_iter().map(|placed| placed.leased);
+                self.dispatcher.release(leases);
             }
         });
         self.dispatcher.take_back(batch);

@@ -16,16 +16,16 @@ use fulmar_cluster::ShardIndex;
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::command::table::{self, CommandId};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
-use fulmar_protocol::resp;
-use fulmar_protocol::{ReplySink, http};
-use fulmar_shard::{Now, Outcome as Executed, Placement, Shard, ShardSet, Single, StagedChain};
-use fulmar_shard::{WatchToken, execute};
+use fulmar_protocol::http;
+use fulmar_shard::{Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
+use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
 use crate::config::Dispatch;
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, ReplyForm};
 use crate::node::{Counters, Node};
 use crate::output::Output;
+use crate::replies::Replies;
 use crate::ring::ConnectionId;
 use crate::token::Tokens;
 
@@ -53,6 +53,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Cleanup {
     FreeChain(StagedChain),
     Unwatch(WatchToken),
+    Release(Leased),
 }
 
 impl Cleanup {
@@ -60,6 +61,7 @@ impl Cleanup {
         match self {
             Self::FreeChain(staged) => staged.shard,
             Self::Unwatch(token) => token.shard(),
+            Self::Release(leased) => leased.shard,
         }
     }
 }
@@ -221,8 +223,7 @@ impl<'n> Dispatcher<'n> {
             }
             let shard = tokens.shard(routed.shard);
             let mut shards = Single::new(shard, Some(routed.key), self.placement());
-            let out = output.writer();
-            let executed = with_sink(routed.form, out, |sink| {
+            let executed = with_sink(routed.form, output.replies(), |sink| {
                 execute(routed.command, &mut shards, &mut [], self.now, sink)
             });
             self.count(routed.id, executed);
@@ -259,19 +260,20 @@ impl<'n> Dispatcher<'n> {
         Outcome::Done
     }
 
-    /// Executes a peer's batch on the own shard and sends it back.
-    ///
-    /// # Errors
-    /// The batch itself, untouched, if the own shard is lent.
+    /// Executes the first of the peers' batches on the own shard and sends it back. False if there
+    /// is none, or the own shard is lent.
     pub(crate) fn execute_batch(
         &mut self,
-        mut batch: Batch,
+        backlog: &mut VecDeque<Batch>,
         doorbells: &mut Vec<u32>,
-    ) -> Result<(), Batch> {
+    ) -> bool {
         let mut tokens = Tokens::new(&self.node.shards);
-        if !tokens.try_take(self.own) {
-            return Err(batch);
+        if backlog.is_empty() || !tokens.try_take(self.own) {
+            return false;
         }
+        let Some(mut batch) = backlog.pop_front() else {
+            return false;
+        };
         let placement = self.placement();
         batch.execute(|args, form, replies| {
             let shard = tokens.shard(self.own);
@@ -290,7 +292,7 @@ impl<'n> Dispatcher<'n> {
         drop(tokens);
         let sender = batch.sender;
         send(self.node, sender, Message::Replies(batch), doorbells);
-        Ok(())
+        true
     }
 
     /// Takes a batch back whose replies have been read.
@@ -320,6 +322,19 @@ impl<'n> Dispatcher<'n> {
         self.cleanups.push_back(cleanup);
     }
 
+    /// Gives leases back to their shards, now or as soon as their tokens can be had.
+    pub(crate) fn release(&mut self, leases: impl Iterator<Item = Leased>) {
+        for leased in leases {
+            let mut tokens = Tokens::new(&self.node.shards);
+            if tokens.try_take(leased.shard) {
+                let cache = &mut tokens.shard(leased.shard).cache;
+                cache.release(leased.lease);
+            } else {
+                self.clean_up_later(Cleanup::Release(leased));
+            }
+        }
+    }
+
     fn clean_up(&mut self) {
         let mut tokens = Tokens::new(&self.node.shards);
         for _ in 0..self.cleanups.len() {
@@ -335,6 +350,7 @@ impl<'n> Dispatcher<'n> {
             match cleanup {
                 Cleanup::FreeChain(staged) => shard.cache.chain_free(staged.chain),
                 Cleanup::Unwatch(token) => shard.unwatch(token),
+                Cleanup::Release(leased) => shard.cache.release(leased.lease),
             }
         }
     }
@@ -409,12 +425,12 @@ impl ShardSet for HeldShards<'_, '_> {
 #[inline]
 fn with_sink<R>(
     form: ReplyForm,
-    out: &mut Vec<u8>,
-    reply: impl FnOnce(&mut dyn ReplySink) -> R,
+    out: &mut Replies,
+    reply: impl FnOnce(&mut dyn ValueSink) -> R,
 ) -> R {
     match form {
-        ReplyForm::Resp(version) => reply(&mut resp::Encoder::new(out, version)),
-        ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, out)),
+        ReplyForm::Resp(version) => reply(&mut out.sink(version)),
+        ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, &mut out.bytes)),
     }
 }
 

@@ -52,11 +52,11 @@ pub fn run(ip: IpAddr, port: u16, cpu: usize, ready: impl FnOnce(u16)) -> io::Re
                 Operation::Receive => received(&mut ring, &mut echoes, &completion),
                 Operation::Send | Operation::SendNow => {
                     let id = completion.user_data.id();
-                    let mut buffer = ring.take_sent(id);
+                    let mut buffer = ring.take_sent(id).bytes;
                     if let Some(Some(echo)) = echoes.get_mut(id.index()) {
                         let sent = usize::try_from(completion.result).unwrap_or(0);
                         if sent < buffer.len() && is_short(completion.result) {
-                            ring.send_rest(echo.fd.as_raw_fd(), id, buffer, sent);
+                            ring.send_rest(echo.fd.as_raw_fd(), id, buffer.into(), sent);
                             continue;
                         }
                         buffer.clear();
@@ -111,5 +111,5 @@ fn send(ring: &mut Ring, echo: &mut Echo, id: ConnectionId, output: Vec<u8>) {
         return;
     }
     echo.is_sending = true;
-    ring.send(echo.fd.as_raw_fd(), id, output);
+    ring.send(echo.fd.as_raw_fd(), id, output.into());
 }

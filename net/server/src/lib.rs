@@ -8,6 +8,7 @@
 //!             dispatch.rs    commands to shards: borrow or message
 //!             token.rs       who may touch a shard
 //!             message.rs     batches between cores
+//!             output.rs      replies in order; replies.rs: with values sent from their chunks
 //! ```
 //!
 //! `docs/ARCHITECTURE.md` follows a request through it. Unsafe code lives in `ring` and `token`.
@@ -30,6 +31,7 @@ mod node_view;
 mod output;
 mod pending;
 mod pool;
+mod replies;
 mod ring;
 mod session;
 mod start;

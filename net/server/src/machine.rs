@@ -50,6 +50,7 @@ pub(crate) fn check_io_uring() -> Result<(), StartError> {
         opcode::AcceptMulti::CODE,
         opcode::RecvMulti::CODE,
         opcode::Send::CODE,
+        opcode::SendMsg::CODE,
         opcode::Timeout::CODE,
         opcode::AsyncCancel::CODE,
         opcode::MsgRingData::CODE,

@@ -8,6 +8,7 @@ use fulmar_protocol::http;
 use fulmar_protocol::resp::RespVersion;
 
 use crate::output::HoleId;
+use crate::replies::{Placed, Replies};
 use crate::ring::ConnectionId;
 
 /// Batches that one core may have at one peer.
@@ -49,8 +50,8 @@ pub(crate) struct Batch {
     requests: Vec<Request>,
     /// The arguments, each behind its length.
     bytes: Vec<u8>,
-    replies: Vec<u8>,
-    /// Where each reply ends in `replies`.
+    replies: Replies,
+    /// Where each reply ends in the bytes of `replies`.
     reply_ends: Vec<usize>,
 }
 
@@ -61,7 +62,7 @@ impl Batch {
             home: sender,
             requests: Vec::new(),
             bytes: Vec::new(),
-            replies: Vec::new(),
+            replies: Replies::default(),
             reply_ends: Vec::new(),
         }
     }
@@ -96,7 +97,7 @@ impl Batch {
     }
 
     /// Executes each command: `execute` gets its arguments and form, and appends the reply.
-    pub(crate) fn execute(&mut self, mut execute: impl FnMut(&[&[u8]], ReplyForm, &mut Vec<u8>)) {
+    pub(crate) fn execute(&mut self, mut execute: impl FnMut(&[&[u8]], ReplyForm, &mut Replies)) {
         let mut rest = self.bytes.as_slice();
         let mut args = Vec::new();
         for request in &self.requests {
@@ -107,24 +108,29 @@ impl Batch {
                 rest = behind;
             }
             execute(&args, request.form, &mut self.replies);
-            self.reply_ends.push(self.replies.len());
+            self.reply_ends.push(self.replies.bytes.len());
         }
     }
 
-    /// Hands each reply to `take`, then empties the batch for its next use.
-    pub(crate) fn drain_replies(&mut self, mut take: impl FnMut(ConnectionId, HoleId, &[u8])) {
+    /// Hands each reply with its values to `take`, then empties the batch for its next use.
+    pub(crate) fn drain_replies(
+        &mut self,
+        mut take: impl FnMut(ConnectionId, HoleId, &[u8], Vec<Placed>),
+    ) {
         let mut start = 0;
         for (request, &end) in self.requests.iter().zip(&self.reply_ends) {
-            take(request.connection, request.hole, &self.replies[start..end]);
+            let values = self.replies.take_values(&(start..end));
+            let reply = &self.replies.bytes[start..end];
+            take(request.connection, request.hole, reply, values);
             start = end;
         }
         self.requests.clear();
         self.bytes.clear();
-        self.replies.clear();
+        self.replies.bytes.clear();
         self.reply_ends.clear();
         // A batch with a large value or reply must not keep its memory.
         self.bytes.shrink_to(BATCH_BYTES_MAX);
-        self.replies.shrink_to(BATCH_BYTES_MAX);
+        self.replies.bytes.shrink_to(BATCH_BYTES_MAX);
     }
 }
 

@@ -13,7 +13,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use fulmar_shard::Leased;
+
 use crate::pool::Pool;
+use crate::replies::{Placed, Replies};
 
 /// Names a hole; rises by one with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +30,8 @@ enum Piece {
 /// Replies of one connection; see the module's head.
 #[derive(Default)]
 pub(crate) struct Output {
-    ready: Vec<u8>,
-    behind: Vec<u8>,
+    ready: Replies,
+    behind: Replies,
     /// How much of `behind` the pieces cover.
     behind_covered: usize,
     pieces: VecDeque<Piece>,
@@ -38,12 +41,19 @@ pub(crate) struct Output {
 
 impl Output {
     /// Where the next reply goes.
-    pub(crate) fn writer(&mut self) -> &mut Vec<u8> {
+    #[inline]
+    pub(crate) fn replies(&mut self) -> &mut Replies {
         if self.pieces.is_empty() {
             &mut self.ready
         } else {
             &mut self.behind
         }
+    }
+
+    /// Where the bytes of the next reply go.
+    #[inline]
+    pub(crate) fn writer(&mut self) -> &mut Vec<u8> {
+        &mut self.replies().bytes
     }
 
     /// Keeps the place of a reply that [`fill`](Self::fill) brings.
@@ -56,31 +66,40 @@ impl Output {
         id
     }
 
-    /// Brings the reply of a hole. An unknown hole is ignored.
-    pub(crate) fn fill(&mut self, id: HoleId, reply: &[u8]) {
+    /// Brings the reply of a hole, with its values.
+    ///
+    /// # Errors
+    /// The values, if there is no such hole.
+    pub(crate) fn fill(
+        &mut self,
+        id: HoleId,
+        reply: &[u8],
+        values: Vec<Placed>,
+    ) -> Result<(), Vec<Placed>> {
         let is_it = |piece: &Piece| matches!(piece, Piece::Hole(hole) if *hole == id);
         let Some(place) = self.pieces.iter().position(is_it) else {
-            return;
+            return Err(values);
         };
         self.holes_count -= 1;
         self.cover_behind();
         if place > 0 {
-            let start = self.behind.len();
-            self.behind.extend_from_slice(reply);
-            self.behind_covered = self.behind.len();
-            self.pieces[place] = Piece::Bytes(start..self.behind.len());
-            return;
+            let start = self.behind.bytes.len();
+            self.behind.append(reply, values);
+            self.behind_covered = self.behind.bytes.len();
+            self.pieces[place] = Piece::Bytes(start..self.behind_covered);
+            return Ok(());
         }
         self.pieces.pop_front();
-        self.ready.extend_from_slice(reply);
+        self.ready.append(reply, values);
         while let Some(Piece::Bytes(range)) = self.pieces.front() {
-            self.ready.extend_from_slice(&self.behind[range.clone()]);
+            self.ready.append_part(&mut self.behind, range.clone());
             self.pieces.pop_front();
         }
         if self.pieces.is_empty() {
-            self.behind.clear();
+            self.behind.bytes.clear();
             self.behind_covered = 0;
         }
+        Ok(())
     }
 
     /// Replies that are still to come.
@@ -88,19 +107,19 @@ impl Output {
         self.holes_count
     }
 
-    /// Bytes that wait for a hole to be filled.
+    /// Bytes that wait for a hole to be filled, values included.
     pub(crate) fn behind_bytes(&self) -> usize {
         self.behind.len()
     }
 
-    /// Bytes held, sendable or not.
+    /// Bytes to send, now or later, values included.
     pub(crate) fn bytes(&self) -> usize {
         self.ready.len() + self.behind.len()
     }
 
     /// Memory held.
     pub(crate) fn capacity_bytes(&self) -> usize {
-        self.ready.capacity() + self.behind.capacity()
+        self.ready.bytes.capacity() + self.behind.bytes.capacity()
     }
 
     /// Whether there is something to send.
@@ -116,8 +135,8 @@ impl Output {
     /// Makes sure there is a buffer to write to.
     #[inline]
     pub(crate) fn lend(&mut self, pool: &mut Pool) {
-        if self.ready.capacity() == 0 {
-            self.ready = pool.take();
+        if self.ready.bytes.capacity() == 0 {
+            self.ready.bytes = pool.take();
         }
     }
 
@@ -125,37 +144,49 @@ impl Output {
     #[inline]
     pub(crate) fn give_back_unused(&mut self, pool: &mut Pool) {
         if self.ready.is_empty() {
-            pool.give(std::mem::take(&mut self.ready));
+            pool.give(std::mem::take(&mut self.ready.bytes));
         }
-        if self.pieces.is_empty() && self.behind.capacity() > 0 {
-            pool.give(std::mem::take(&mut self.behind));
+        if self.pieces.is_empty() && self.behind.bytes.capacity() > 0 {
+            pool.give(std::mem::take(&mut self.behind.bytes));
         }
     }
 
     /// What may be sent.
-    pub(crate) fn take_ready(&mut self) -> Vec<u8> {
+    pub(crate) fn take_ready(&mut self) -> Replies {
         std::mem::take(&mut self.ready)
     }
 
+    /// The leases of all values, when nothing will be sent any more.
+    pub(crate) fn take_leases(&mut self) -> impl Iterator<Item = Leased> + use<> {
+        let ready = self.ready.take_leases();
+        ready.chain(self.behind.take_leases())
+    }
+
     fn cover_behind(&mut self) {
-        if self.behind_covered < self.behind.len() {
+        let length = self.behind.bytes.len();
+        if self.behind_covered < length {
             self.pieces
-                .push_back(Piece::Bytes(self.behind_covered..self.behind.len()));
-            self.behind_covered = self.behind.len();
+                .push_back(Piece::Bytes(self.behind_covered..length));
+            self.behind_covered = length;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fulmar_protocol::resp::RespVersion;
+    use fulmar_shard::ValueSink;
+
     use super::{HoleId, Output};
+    use crate::replies::Replies;
+    use crate::replies::tests::{Values, all_bytes};
 
     fn write(output: &mut Output, text: &str) {
         output.writer().extend_from_slice(text.as_bytes());
     }
 
     fn sendable(output: &mut Output) -> String {
-        String::from_utf8(output.take_ready()).expect("text")
+        String::from_utf8(output.take_ready().bytes).expect("text")
     }
 
     #[test]
@@ -181,7 +212,10 @@ mod tests {
             let mut sent = sendable(&mut output);
             assert_eq!(sent, "a");
             for hole in order {
-                output.fill(holes[hole], hole.to_string().as_bytes());
+                let reply = hole.to_string();
+                output
+                    .fill(holes[hole], reply.as_bytes(), Vec::new())
+                    .expect("a hole");
                 write(&mut output, ".");
                 sent.push_str(&sendable(&mut output));
             }
@@ -193,13 +227,48 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_hole_is_ignored() {
+    fn an_unknown_hole_is_refused() {
         let mut output = Output::default();
         let hole = output.reserve();
-        output.fill(HoleId(99), b"x");
+        assert!(output.fill(HoleId(99), b"x", Vec::new()).is_err());
         assert_eq!(output.holes_count(), 1);
-        output.fill(hole, b"y");
-        output.fill(hole, b"y");
+        assert!(output.fill(hole, b"y", Vec::new()).is_ok());
+        assert!(output.fill(hole, b"y", Vec::new()).is_err());
         assert_eq!(sendable(&mut output), "y");
+    }
+
+    #[test]
+    fn values_keep_their_places_behind_holes() {
+        for order in [[0, 1], [1, 0]] {
+            let mut values = Values::new();
+            let mut output = Output::default();
+            let holes = [output.reserve(), output.reserve()];
+            let (leased, own) = values.lease(30_000);
+            output
+                .replies()
+                .sink(RespVersion::Resp2)
+                .bulk_leased(leased);
+            let mut expected = Vec::new();
+            let mut replies = Vec::new();
+            for _ in holes {
+                let (leased, bytes) = values.lease(20_000);
+                let mut reply = Replies::default();
+                reply.sink(RespVersion::Resp2).bulk_leased(leased);
+                replies.push(Some(reply));
+                expected.extend([b"$20000\r\n", &bytes[..], b"\r\n"].concat());
+            }
+            expected.extend([b"$30000\r\n", &own[..], b"\r\n"].concat());
+            for hole in order {
+                let mut reply = replies[hole].take().expect("once");
+                let held = reply.take_values(&(0..usize::MAX));
+                output
+                    .fill(holes[hole], &reply.bytes, held)
+                    .expect("a hole");
+            }
+            assert_eq!(output.bytes(), expected.len());
+            let mut ready = output.take_ready();
+            assert!(all_bytes(&ready, 0) == expected);
+            values.release(ready.take_leases().chain(output.take_leases()));
+        }
     }
 }

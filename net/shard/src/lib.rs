@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!            route: which shards?                execute: on shards that are held
-//! Command --------> Route --tokens--> ShardSet --------------> engine::Cache --> ReplySink
+//! Command --------> Route --tokens--> ShardSet --------------> engine::Cache --> ValueSink
 //!    |                                    |
 //!    +-- Transaction: MULTI ... EXEC -----+   replays its queue over one ShardSet
 //!    +-- session: what the connection and the node answer
@@ -14,6 +14,7 @@
 //! Invariants:
 //! 1. All writes of values and deadlines go through [`execute()`], so that watched keys notice them.
 //! 2. What a command was given is used up when it returns: staged chains are stored or freed.
+//!    What it lends (leases of long values) the caller gives back.
 //! 3. A command replies exactly once.
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod shard;
 mod shard_mask;
 mod shard_set;
 mod transaction;
+mod value_sink;
 mod watch;
 
 pub use counters::{CommandCounts, Counters, ShardStats};
@@ -42,4 +44,5 @@ pub use shard_set::{Held, Placement, ShardSet, Single};
 pub use transaction::{
     Leftovers, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX, Replay, Transaction, WATCHES_MAX,
 };
+pub use value_sink::{LEASED_BYTES_MIN, Leased, ValueSink};
 pub use watch::{WATCHED_BYTES_MAX, WATCHED_KEYS_MAX, WatchToken, WatchesFull};

@@ -23,7 +23,8 @@ use fulmar_protocol::command::{Argv, Command, ConnectionCommand, StagedArgument}
 use fulmar_protocol::{CommandError, ReplySink};
 
 use crate::{
-    Now, Outcome, Placement, Route, ShardMask, ShardSet, StagedChain, WatchToken, execute, route,
+    Now, Outcome, Placement, Route, ShardMask, ShardSet, StagedChain, ValueSink, WatchToken,
+    execute, route,
 };
 
 /// Most bytes that the queued commands of one transaction take: arguments, streamed values, and
@@ -270,7 +271,7 @@ impl Transaction {
         shards: &mut dyn ShardSet,
         now: Now,
         replay: &mut dyn Replay,
-        reply: &mut dyn ReplySink,
+        reply: &mut dyn ValueSink,
     ) -> Outcome {
         if !self.is_open {
             reply.error(&CommandError::ExecWithoutMulti);
@@ -301,7 +302,7 @@ impl Transaction {
         shards: &mut dyn ShardSet,
         now: Now,
         replay: &mut dyn Replay,
-        reply: &mut dyn ReplySink,
+        reply: &mut dyn ValueSink,
     ) {
         reply.array(self.queue.commands.len());
         let mut args = Vec::new();

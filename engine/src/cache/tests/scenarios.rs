@@ -424,6 +424,38 @@ fn leased_value_outlives_delete_overwrite_and_flush() {
 }
 
 #[test]
+fn narrowed_lease_is_of_that_part() {
+    let mut cache = cache(4 * MIB);
+    let value: Vec<u8> = (0..200_000u32).map(|at| (at % 251) as u8).collect();
+    cache
+        .set(&key(b"long"), &value, Expiry::Never, Time(0))
+        .expect("fits");
+    for range in [
+        0..200_000,
+        0..1,
+        65_523..65_525,
+        70_000..190_001,
+        199_999..200_000,
+        5..5,
+    ] {
+        let mut lease = cache.lease(&key(b"long"), Time(0)).expect("live");
+        lease.narrow(range.clone());
+        assert_eq!(lease.value_bytes(), range.len());
+        let mut bytes = Vec::new();
+        for part in lease.parts() {
+            assert!(part.len() > 0);
+            // SAFETY: the lease is held.
+            bytes.extend_from_slice(unsafe {
+                std::slice::from_raw_parts(part.as_ptr(), part.len())
+            });
+        }
+        assert!(bytes == value[range]);
+        cache.release(lease);
+        cache.check_integrity();
+    }
+}
+
+#[test]
 fn streamed_value_is_cut_to_size_and_wastes_little() {
     let mut cache = cache(64 * MIB);
     let part = [b'p'; 5000];

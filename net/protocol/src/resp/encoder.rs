@@ -32,6 +32,12 @@ impl<'a> Encoder<'a> {
         self.version
     }
 
+    /// How many bytes are in the buffer.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
     /// Begins a bulk string of `bytes_count` bytes that the caller sends itself, and then
     /// [`bulk_end`](Self::bulk_end): for values sent from where they lie.
     #[inline]

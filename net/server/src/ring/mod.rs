@@ -3,9 +3,10 @@
 //! This module and [`token`](crate::token) hold all the crate's unsafe code. What the kernel
 //! may read or write later is owned here until its last completion:
 //!
-//! 1. A buffer being sent is owned by `sending` at its connection's index; there is at most one
-//!    send in flight per connection, and its completion gives the buffer back. A send that does
-//!    not wait (`Operation::SendNow`) is over when the kernel has taken its entry.
+//! 1. What is being sent is owned by `sending` at its connection's index, with the leases of the
+//!    values in it; there is at most one send in flight per connection, and its completion gives
+//!    all back. A send that does not wait (`Operation::SendNow`) is over when the kernel has taken
+//!    its entry.
 //! 2. Received bytes lie in provided buffers, which `BufferRing` owns; one is readable from the
 //!    completion that names it until [`Ring::recycle`].
 //! 3. The kernel reads a timer's time when it takes the entry; it lives in a box until then.
@@ -36,12 +37,16 @@ pub(crate) use buffers::BufferId;
 use buffers::{BUFFER_GROUP, BUFFERS_COUNT, BufferRing};
 pub(crate) use operation::{ConnectionId, Operation, UserData};
 
+use crate::replies::Replies;
+
 /// Entries of the submission queue; a full one is submitted early.
 const SUBMISSIONS_MAX: u32 = 1_024;
 /// Entries of the completion queue; the kernel keeps what overflows.
 const COMPLETIONS_MAX: u32 = 8_192;
 /// Longest rest that is sent without waiting for room; longer ones seldom fit.
 const SEND_NOW_BYTES_MAX: usize = 16 * 1_024;
+/// Pieces of one send; the rest of them is a short send's.
+const PIECES_MAX: usize = 64;
 /// How long [`Ring::close`] waits for outstanding operations.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -58,11 +63,43 @@ pub(crate) struct Completion {
     pub(crate) buffer: Option<BufferId>,
 }
 
+/// What a send in flight reads.
+struct Outgoing {
+    replies: Replies,
+    /// Where its pieces lie, if they are several.
+    _message: Option<Box<Message>>,
+}
+
+/// The arguments of a send of several pieces.
+struct Message {
+    header: libc::msghdr,
+    pieces: Vec<libc::iovec>,
+}
+
+impl Message {
+    fn new(replies: &Replies, offset: usize) -> Box<Self> {
+        let pieces = replies.pieces(offset, PIECES_MAX).into_iter();
+        let pieces = pieces.map(|(pointer, length)| libc::iovec {
+            iov_base: pointer.cast_mut().cast(),
+            iov_len: length,
+        });
+        // SAFETY: all its fields are numbers or pointers, for which zero is a value.
+        let header: libc::msghdr = unsafe { std::mem::zeroed() };
+        let mut message = Box::new(Self {
+            header,
+            pieces: pieces.collect(),
+        });
+        message.header.msg_iov = message.pieces.as_mut_ptr();
+        message.header.msg_iovlen = message.pieces.len();
+        message
+    }
+}
+
 /// The ring of one core. Made and used on that core's thread only.
 pub(crate) struct Ring {
     io: IoUring,
     buffers: BufferRing,
-    sending: Vec<Option<Vec<u8>>>,
+    sending: Vec<Option<Outgoing>>,
     /// Connections whose sends don't wait and have not failed.
     sending_now: Vec<ConnectionId>,
     /// The last `enter` did not take all of them.
@@ -141,23 +178,24 @@ impl Ring {
         self.cancel(UserData::new(Operation::Receive, id));
     }
 
-    /// Sends `buffer`; [`take_sent`](Self::take_sent) gives it back on completion, which for a
-    /// short one may say that there was no room, and does not end a [`wait`](Self::wait).
+    /// Sends `replies`; [`take_sent`](Self::take_sent) gives them back on completion, which for
+    /// short ones may say that there was no room, and does not end a [`wait`](Self::wait).
     ///
     /// # Panics
     /// If a send of this connection is in flight.
-    pub(crate) fn send(&mut self, fd: RawFd, id: ConnectionId, buffer: Vec<u8>) {
-        if buffer.len() > SEND_NOW_BYTES_MAX {
-            self.send_rest(fd, id, buffer, 0);
+    #[inline]
+    pub(crate) fn send(&mut self, fd: RawFd, id: ConnectionId, replies: Replies) {
+        if replies.len() > SEND_NOW_BYTES_MAX {
+            self.send_rest(fd, id, replies, 0);
             return;
         }
-        let entry = self.send_entry(fd, Operation::SendNow, id, buffer, 0);
+        let entry = self.send_entry(fd, Operation::SendNow, id, replies, 0);
         self.sending_now.push(id);
         self.push_uncounted(&entry.flags(Flags::SKIP_SUCCESS));
     }
 
-    /// Sends `buffer[offset..]`, waiting for room; [`take_sent`](Self::take_sent) gives it back on
-    /// completion.
+    /// Sends `replies` from the `offset`-th byte on, waiting for room;
+    /// [`take_sent`](Self::take_sent) gives them back on completion, which may be of a part.
     ///
     /// # Panics
     /// If a send of this connection is in flight.
@@ -165,10 +203,10 @@ impl Ring {
         &mut self,
         fd: RawFd,
         id: ConnectionId,
-        buffer: Vec<u8>,
+        replies: Replies,
         offset: usize,
     ) {
-        let entry = self.send_entry(fd, Operation::Send, id, buffer, offset);
+        let entry = self.send_entry(fd, Operation::Send, id, replies, offset);
         self.push(&entry);
     }
 
@@ -177,7 +215,7 @@ impl Ring {
         fd: RawFd,
         operation: Operation,
         id: ConnectionId,
-        buffer: Vec<u8>,
+        replies: Replies,
         offset: usize,
     ) -> Entry {
         let slot = id.index();
@@ -188,7 +226,20 @@ impl Ring {
             self.sending[slot].is_none(),
             "one send in flight per connection"
         );
-        let rest = &buffer[offset..];
+        let user_data = UserData::new(operation, id).bits();
+        if !replies.is_plain() {
+            let message = Message::new(&replies, offset);
+            let entry = opcode::SendMsg::new(Fd(fd), &raw const message.header)
+                .flags(libc::MSG_NOSIGNAL.cast_unsigned())
+                .build()
+                .user_data(user_data);
+            self.sending[slot] = Some(Outgoing {
+                replies,
+                _message: Some(message),
+            });
+            return entry;
+        }
+        let rest = &replies.bytes[offset..];
         // One send never needs more than 4 GiB; a longer rest is a short send.
         let bytes_count = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         // MSG_WAITALL makes a short send a failed one.
@@ -199,17 +250,19 @@ impl Ring {
         let entry = opcode::Send::new(Fd(fd), rest.as_ptr(), bytes_count)
             .flags(libc::MSG_NOSIGNAL | patience)
             .build()
-            .user_data(UserData::new(operation, id).bits());
-        self.sending[slot] = Some(buffer);
+            .user_data(user_data);
+        self.sending[slot] = Some(Outgoing {
+            replies,
+            _message: None,
+        });
         entry
     }
 
-    /// The buffer of a completed send.
-    pub(crate) fn take_sent(&mut self, id: ConnectionId) -> Vec<u8> {
-        self.sending
-            .get_mut(id.index())
-            .and_then(Option::take)
-            .expect("a send's buffer is kept until its completion")
+    /// What a completed send was to send.
+    pub(crate) fn take_sent(&mut self, id: ConnectionId) -> Replies {
+        let sent = self.sending.get_mut(id.index()).and_then(Option::take);
+        sent.expect("what is sent is kept until its completion")
+            .replies
     }
 
     /// Asks for one completion of `operation`, which is `Tick` or `Janitor`, at `at_ms` of the
@@ -267,7 +320,8 @@ impl Ring {
         // An entry that the kernel has not taken yet is still to be sent.
         if self.io.submission().is_empty() {
             for id in self.sending_now.drain(..) {
-                let length = self.sending[id.index()].as_ref().map_or(0, Vec::len);
+                let outgoing = self.sending[id.index()].as_ref();
+                let length = outgoing.map_or(0, |outgoing| outgoing.replies.len());
                 into.push(Completion {
                     user_data: UserData::new(Operation::SendNow, id),
                     result: i32::try_from(length).expect("at most SEND_NOW_BYTES_MAX"),
@@ -382,7 +436,13 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
+    use fulmar_protocol::ReplySink;
+    use fulmar_protocol::resp::RespVersion;
+    use fulmar_shard::ValueSink;
+
     use super::{Completion, ConnectionId, Operation, Ring, SEND_NOW_BYTES_MAX};
+    use crate::replies::Replies;
+    use crate::replies::tests::{Values, all_bytes};
 
     const ID: ConnectionId = ConnectionId::new(3, 1);
 
@@ -398,14 +458,14 @@ mod tests {
         let (near, mut far) = UnixStream::pair().expect("a pair");
         let mut ring = Ring::new().expect("io_uring");
         for round in 0..1_000u32 {
-            ring.send(near.as_raw_fd(), ID, round.to_be_bytes().to_vec());
+            ring.send(near.as_raw_fd(), ID, round.to_be_bytes().to_vec().into());
             let completions = next(&mut ring);
             let [sent] = completions[..] else {
                 panic!("{completions:?}");
             };
             assert_eq!(sent.user_data.operation(), Operation::SendNow);
             assert_eq!((sent.user_data.id(), sent.result), (ID, 4));
-            assert_eq!(ring.take_sent(ID), round.to_be_bytes());
+            assert_eq!(ring.take_sent(ID).bytes, round.to_be_bytes());
             let mut received = [0; 4];
             far.read_exact(&mut received).expect("it was sent");
             assert_eq!(received, round.to_be_bytes());
@@ -422,7 +482,7 @@ mod tests {
         let (buffer, sent) = loop {
             let fill = u8::try_from(expected.len() / 7 % 251).expect("below 251");
             let length = SEND_NOW_BYTES_MAX - expected.len() % 1_000;
-            ring.send(near.as_raw_fd(), ID, vec![fill; length]);
+            ring.send(near.as_raw_fd(), ID, vec![fill; length].into());
             let completions = next(&mut ring);
             assert_eq!(completions.len(), 1);
             expected.extend(vec![fill; length]);
@@ -451,11 +511,46 @@ mod tests {
     }
 
     #[test]
+    fn values_are_sent_from_where_they_lie_over_several_sends() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut values = Values::new();
+        let mut replies = Replies::default();
+        for length in [17_000, 900_000, 20_000, 300_000] {
+            let mut sink = replies.sink(RespVersion::Resp2);
+            sink.bulk_leased(values.lease(length).0);
+            sink.integer(5);
+        }
+        let expected = all_bytes(&replies, 0);
+        let mut received = vec![0; expected.len()];
+        let reader = std::thread::spawn(move || {
+            far.read_exact(&mut received).expect("all of it comes");
+            received
+        });
+        let mut ring = Ring::new().expect("io_uring");
+        let (mut sent, mut sends) = (0, 0);
+        while sent < expected.len() {
+            ring.send_rest(near.as_raw_fd(), ID, replies, sent);
+            let mut completions = Vec::new();
+            while completions.is_empty() {
+                ring.wait().expect("a live ring");
+                ring.completions(&mut completions);
+            }
+            replies = ring.take_sent(ID);
+            sent += usize::try_from(completions[0].result).expect("no error");
+            sends += 1;
+        }
+        assert!(sends > 1, "a socket's buffer does not hold it");
+        assert!(reader.join().expect("it read") == expected);
+        values.release(replies.take_leases());
+        ring.close();
+    }
+
+    #[test]
     fn a_send_to_nobody_fails() {
         let (near, far) = UnixStream::pair().expect("a pair");
         drop(far);
         let mut ring = Ring::new().expect("io_uring");
-        ring.send(near.as_raw_fd(), ID, vec![1; 10]);
+        ring.send(near.as_raw_fd(), ID, vec![1; 10].into());
         let completions = next(&mut ring);
         assert_eq!(completions.len(), 1);
         assert_eq!(completions[0].result, -libc::EPIPE);

@@ -326,7 +326,7 @@ impl RespSession {
             Command::Data(command) => {
                 let mut shards = held(context.tokens, context.dispatcher);
                 let now = context.dispatcher.now();
-                let mut reply = Encoder::new(context.output.writer(), self.client.version());
+                let mut reply = context.output.replies().sink(self.client.version());
                 let executed = execute(command, &mut shards, chains, now, &mut reply);
                 chains.clear();
                 context.dispatcher.count(spec.id, executed);
@@ -346,7 +346,8 @@ impl RespSession {
         context: &mut Context<'_, '_>,
     ) -> Executed {
         let now = context.dispatcher.now();
-        let mut reply = Encoder::new(context.output.writer(), self.client.version());
+        let version = self.client.version();
+        let mut reply = Encoder::new(context.output.writer(), version);
         let result = match command {
             ConnectionCommand::Multi => self.transaction.begin(),
             ConnectionCommand::Discard => match self.transaction.discard() {
@@ -371,6 +372,7 @@ impl RespSession {
                     registration: &self.registration,
                     dispatcher: context.dispatcher,
                 };
+                let mut reply = context.output.replies().sink(version);
                 return self
                     .transaction
                     .execute(&mut shards, now, &mut replay, &mut reply);

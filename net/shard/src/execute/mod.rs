@@ -12,11 +12,11 @@ mod strings;
 mod walk;
 
 use fulmar_engine::Key;
+use fulmar_protocol::CommandError;
 use fulmar_protocol::command::{DataCommand, Value};
-use fulmar_protocol::{CommandError, ReplySink};
 
 use crate::shard::Content;
-use crate::{Now, PLACED_KEYS_MAX, Placed, Shard, ShardSet, StagedChain};
+use crate::{Now, PLACED_KEYS_MAX, Placed, Shard, ShardSet, StagedChain, ValueSink};
 
 pub use walk::SCAN_COUNT_MAX;
 
@@ -42,7 +42,7 @@ pub fn execute(
     shards: &mut dyn ShardSet,
     staged: &mut [Option<StagedChain>],
     now: Now,
-    reply: &mut dyn ReplySink,
+    reply: &mut dyn ValueSink,
 ) -> Outcome {
     let mut context = Context {
         shards,
@@ -66,7 +66,7 @@ struct Context<'c> {
     shards: &'c mut dyn ShardSet,
     staged: &'c mut [Option<StagedChain>],
     now: Now,
-    reply: &'c mut dyn ReplySink,
+    reply: &'c mut dyn ValueSink,
 }
 
 impl Context<'_> {
@@ -74,7 +74,7 @@ impl Context<'_> {
     fn for_each_key(
         &mut self,
         keys: &[&[u8]],
-        mut visit: impl FnMut(&mut Shard, &Key<'_>, &mut dyn ReplySink),
+        mut visit: impl FnMut(&mut Shard, &Key<'_>, &mut dyn ValueSink),
     ) {
         for some in keys.chunks(PLACED_KEYS_MAX) {
             for (shard, key) in self.load(some.iter().copied()).keys() {

@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use fulmar_engine::{Expiry as EngineExpiry, ItemValue, Key, Time};
+use fulmar_protocol::CommandError;
 use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::command::{BadExpiry, Expiry, Value};
-use fulmar_protocol::{CommandError, ReplySink};
 
 use super::{Context, failure};
-use crate::Shard;
 use crate::shard::Content;
+use crate::value_sink::LEASED_QUARTERS_MAX;
+use crate::{LEASED_BYTES_MIN, Leased, Shard, ValueSink};
 
 impl Context<'_> {
     #[inline]
@@ -96,17 +97,10 @@ impl Context<'_> {
         let range = resolve_range(start, end, value.len());
         match value.as_slice() {
             Some(bytes) => self.reply.bulk(&bytes[range]),
-            None => {
-                let bytes_count = range.len();
-                let mut position = 0;
-                let mut parts = value.parts().filter_map(move |part| {
-                    let within = |at: usize| at.saturating_sub(position).min(part.len());
-                    let (from, to) = (within(range.start), within(range.end));
-                    position += part.len();
-                    (from < to).then(|| &part[from..to])
-                });
-                self.reply.bulk_parts(bytes_count, &mut parts);
+            None if range.len() >= LEASED_BYTES_MIN && self.reply.takes_leases() => {
+                reply_long(shard, &key, range, self.now.time, self.reply);
             }
+            None => reply_part(self.reply, &value, range),
         }
         Ok(())
     }
@@ -170,16 +164,62 @@ impl Context<'_> {
 
 /// Reads a key and replies its value.
 #[inline]
-fn reply_get(shard: &mut Shard, key: &Key<'_>, time: Time, reply: &mut dyn ReplySink) {
+fn reply_get(shard: &mut Shard, key: &Key<'_>, time: Time, reply: &mut dyn ValueSink) {
     match shard.cache.get(key, time) {
-        Some(item) => reply_value(reply, &item.value()),
+        Some(item) => {
+            let value = item.value();
+            match value.as_slice() {
+                Some(bytes) => reply.bulk(bytes),
+                None if value.len() < LEASED_BYTES_MIN || !reply.takes_leases() => {
+                    reply.bulk_parts(value.len(), &mut value.parts());
+                }
+                None => {
+                    let all = 0..value.len();
+                    reply_long(shard, key, all, time, reply);
+                }
+            }
+        }
         None => reply.null(),
     }
 }
 
-/// Replies a value from where it lies.
+/// Replies a long part of a live key's value as a lease, or a copy if too much is leased.
+#[cold]
+fn reply_long(
+    shard: &mut Shard,
+    key: &Key<'_>,
+    range: Range<usize>,
+    time: Time,
+    reply: &mut dyn ValueSink,
+) {
+    let stats = shard.cache.stats();
+    if stats.leased_bytes < stats.memory_bytes_max / 4 * LEASED_QUARTERS_MAX {
+        let mut lease = shard.cache.lease(key, time).expect("the key is live");
+        lease.narrow(range);
+        let shard = shard.index();
+        reply.bulk_leased(Leased { shard, lease });
+    } else {
+        let item = shard.cache.peek(key, time).expect("the key is live");
+        reply_part(reply, &item.value(), range);
+    }
+}
+
+/// Replies a copy of a part of a long value.
+fn reply_part(reply: &mut dyn ValueSink, value: &ItemValue<'_>, range: Range<usize>) {
+    let bytes_count = range.len();
+    let mut position = 0;
+    let mut parts = value.parts().filter_map(move |part| {
+        let within = |at: usize| at.saturating_sub(position).min(part.len());
+        let (from, to) = (within(range.start), within(range.end));
+        position += part.len();
+        (from < to).then(|| &part[from..to])
+    });
+    reply.bulk_parts(bytes_count, &mut parts);
+}
+
+/// Replies a copy of a value.
 #[inline]
-fn reply_value(reply: &mut dyn ReplySink, value: &ItemValue<'_>) {
+fn reply_value(reply: &mut dyn ValueSink, value: &ItemValue<'_>) {
     match value.as_slice() {
         Some(bytes) => reply.bulk(bytes),
         None => reply.bulk_parts(value.len(), &mut value.parts()),
