@@ -23,7 +23,7 @@ pub struct Stats {
     pub deleted: u64,
     /// Items whose value was replaced by a write.
     pub replaced: u64,
-    /// Items that left by `flush`.
+    /// Items that left by `flush` or `drop_range`.
     pub flushed: u64,
     /// Pages that were emptied, for another class or for reserved bytes.
     pub pages_given_up: u64,

@@ -163,8 +163,42 @@ def subcommands():
         yield f"{name.lower()} bogus"
 
 
+def many_keys():
+    """Commands on more keys than are dealt with at a time, also queued and pipelined."""
+    def keys(count, step=1):
+        return " ".join(f"k{number * step}" for number in range(count))
+    pairs = " ".join(f"k{number} v{number}" for number in range(0, 2600, 2))
+    for count in (1023, 1024, 1025, 2048, 2049, 2600):
+        yield f"== {count} keys"
+        yield f"MSET {pairs}"
+        yield f"MGET {keys(count)}"
+        yield f"EXISTS {keys(count)} k0 k0 k1"
+        yield f"TOUCH {keys(count)}"
+        yield "sorted KEYS *"
+        yield "sorted KEYS k1*0"
+        yield "KEYS nothing*"
+        yield f"DEL {keys(count // 2, 3)} k0"
+        yield "DBSIZE"
+        yield f"UNLINK {keys(count)} {keys(10)}"
+        yield f"MGET {keys(count)}"
+        yield "MULTI"
+        yield f"MSET {pairs}"
+        yield f"EXISTS {keys(count)}"
+        yield f"DEL {keys(count)}"
+        yield "sorted KEYS *"
+        yield "kind EXEC"
+        yield "DBSIZE"
+    yield "== a key that is watched"
+    yield "MSET k1 a k5 b"
+    yield "WATCH k5"
+    yield f"DEL {keys(2000)}"
+    yield "MULTI"
+    yield "PING"
+    yield "EXEC"
+
+
 def lines():
     """All generated cases, in the format of a case file."""
     for part in (arities, set_options, getex_options, expire_options, ranges, integers,
-                 modified_keys, subcommands):
+                 modified_keys, subcommands, many_keys):
         yield from part()

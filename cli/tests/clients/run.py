@@ -26,7 +26,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from checks import REGISTRY, Configuration, Context  # noqa: E402
 from harness import CheckFailed, Skip, is_redis  # noqa: E402
 
-MODULES = ["differential", "random_commands", "redis_py", "redis_tools", "order_check",
+MODULES = ["differential", "random_commands", "redis_py", "redis_tools", "order_check", "fairness",
            "transaction_check", "bad_input", "bad_start", "http_curl", "memory", "ttl",
            "idle_and_stop", "connections", "open_loop"]
 SKIP_EXIT_CODE = 77

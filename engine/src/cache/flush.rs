@@ -1,4 +1,4 @@
-//! Emptying the whole cache.
+//! Emptying the whole cache, or one range.
 
 use crate::cache::Cache;
 use crate::item::{Kind, Meta};
@@ -34,6 +34,23 @@ impl Cache {
             self.slab.free(chunk);
         }
         self.fit_budget();
+    }
+
+    /// Removes items of one range, `count` or up to an index table more, and returns the cursor to go
+    /// on with; 0 starts and ends. Keys that come meanwhile may stay. Costs only that range.
+    pub fn drop_range(&mut self, range: u16, cursor: u64, count: usize) -> u64 {
+        let items = Self::indexed(&self.slab, &self.config);
+        let mut handles = Vec::new();
+        let next = self
+            .index
+            .scan_range(range, cursor, count, &items, &mut |handle| {
+                handles.push(handle);
+            });
+        self.stats.flushed += handles.len() as u64;
+        for handle in handles {
+            self.remove_handle(handle);
+        }
+        next
     }
 
     /// Whether a chunk outlives a flush; free ones count as kept.

@@ -4,7 +4,7 @@
 //!
 //! | file | calls |
 //! |---|---|
-//! | `read` | get, peek, touch, scan, random |
+//! | `read` | get, peek, touch, scan, walk, random |
 //! | `write` | set, delete; how an item enters the index |
 //! | `expiry` | set_expiry, advance |
 //! | `counter`, `edit` | incr; append and set_range |
@@ -14,7 +14,7 @@
 //! | `evict` | making room: the least recently used go |
 //! | `evacuate`, `donor` | pages that change hands: mechanism, policy |
 //! | `budget` | the memory limit, reserved bytes |
-//! | `flush`, `integrity` | flush; check_integrity |
+//! | `flush`, `integrity` | flush, drop_range; check_integrity |
 
 mod budget;
 mod chain;

@@ -48,12 +48,54 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
+        self.visit(cursor, count, false, now, visit)
+    }
+
+    /// As `scan`, but ends with an index table, so that each key that is there from the first call
+    /// to the last is visited exactly once: a call visits up to a table (`INDEX_MOVES_MAX`) more.
+    pub fn walk(
+        &self,
+        cursor: u64,
+        count: usize,
+        now: Time,
+        visit: &mut dyn FnMut(Item<'_>),
+    ) -> u64 {
+        self.visit(cursor, count, true, now, visit)
+    }
+
+    /// As `walk`, but of one range alone: costs only that range. 0 starts and ends here, too.
+    pub fn walk_range(
+        &self,
+        range: u16,
+        cursor: u64,
+        count: usize,
+        now: Time,
+        visit: &mut dyn FnMut(Item<'_>),
+    ) -> u64 {
         let items = Self::indexed(&self.slab, &self.config);
-        self.index.scan(cursor, count, &items, &mut |handle| {
-            if self.is_live(handle, now) {
-                visit(self.item(handle));
-            }
-        })
+        self.index
+            .scan_range(range, cursor, count, &items, &mut |handle| {
+                if self.is_live(handle, now) {
+                    visit(self.item(handle));
+                }
+            })
+    }
+
+    fn visit(
+        &self,
+        cursor: u64,
+        count: usize,
+        whole_tables: bool,
+        now: Time,
+        visit: &mut dyn FnMut(Item<'_>),
+    ) -> u64 {
+        let items = Self::indexed(&self.slab, &self.config);
+        self.index
+            .scan(cursor, count, whole_tables, &items, &mut |handle| {
+                if self.is_live(handle, now) {
+                    visit(self.item(handle));
+                }
+            })
     }
 
     /// A live item chosen by `random`; nearly uniform. Bounded work, so that it may miss when

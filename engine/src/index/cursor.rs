@@ -45,12 +45,22 @@ impl Cursor {
         range | (self.piece as u64) << PLACE_BITS | self.place as u64
     }
 
-    /// The start of the range after this one.
-    pub(super) const fn next_range(self) -> Self {
+    /// Whether it is not at a table's start. Splitting a table leaves starts where they are.
+    pub(super) const fn is_inside_table(self) -> bool {
+        self.place > 0
+    }
+
+    /// The start of a range.
+    pub(super) const fn start_of(range: u16) -> Self {
         Self {
-            range: self.range + 1,
+            range,
             piece: 0,
             place: 0,
         }
+    }
+
+    /// The start of the range after this one.
+    pub(super) const fn next_range(self) -> Self {
+        Self::start_of(self.range + 1)
     }
 }

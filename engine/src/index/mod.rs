@@ -152,11 +152,13 @@ impl Index {
     ///
     /// 0 starts and ends. Entries are visited in the order of range and hash, which growth and
     /// moves don't change: an entry that is there from the first call to the last is visited, at
-    /// least once. O(`count` + one bucket), plus at most `SCAN_BUCKETS_MAX` empty buckets.
+    /// least once. O(`count` + one bucket), plus at most `SCAN_BUCKETS_MAX` empty buckets. With
+    /// `whole_tables` it goes on to the end of a table; no entry that stays is visited twice then.
     pub(crate) fn scan(
         &self,
         cursor: u64,
         count: usize,
+        whole_tables: bool,
         items: &impl Items,
         visit: &mut dyn FnMut(Handle),
     ) -> u64 {
@@ -164,7 +166,8 @@ impl Index {
         let mut seen = 0;
         let mut buckets = 0;
         while let Some(range) = self.ranges.get(usize::from(cursor.range)) {
-            if seen >= count.max(1) || buckets >= SCAN_BUCKETS_MAX + count {
+            let is_enough = seen >= count.max(1) || buckets >= SCAN_BUCKETS_MAX + count;
+            if is_enough && !(whole_tables && cursor.is_inside_table()) {
                 return cursor.encode();
             }
             let next = range.visit(cursor, items, &mut |handle| {
@@ -172,6 +175,35 @@ impl Index {
                 visit(handle);
             });
             cursor = next.unwrap_or_else(|| cursor.next_range());
+            buckets += 1;
+        }
+        0
+    }
+
+    /// As `scan` with `whole_tables`, but of one range alone: costs only that range.
+    pub(crate) fn scan_range(
+        &self,
+        range: u16,
+        cursor: u64,
+        count: usize,
+        items: &impl Items,
+        visit: &mut dyn FnMut(Handle),
+    ) -> u64 {
+        let mut at = match cursor {
+            0 => Some(Cursor::start_of(range)),
+            cursor => Some(Cursor::decode(cursor)),
+        };
+        let (mut seen, mut buckets) = (0, 0);
+        while let Some(cursor) = at {
+            assert_eq!(cursor.range, range, "a cursor of another range");
+            let is_enough = seen >= count.max(1) || buckets >= SCAN_BUCKETS_MAX + count;
+            if is_enough && !cursor.is_inside_table() {
+                return cursor.encode();
+            }
+            at = self.ranges[usize::from(range)].visit(cursor, items, &mut |handle| {
+                seen += 1;
+                visit(handle);
+            });
             buckets += 1;
         }
         0
@@ -317,6 +349,32 @@ mod tests {
     }
 
     #[test]
+    fn walk_visits_every_entry_that_stays_exactly_once_while_the_index_grows() {
+        let mut index = Index::new(3);
+        for number in 0..5_000 {
+            insert(&mut index, number, 3);
+        }
+        let mut seen: HashMap<u32, u32> = HashMap::new();
+        let (mut cursor, mut next, mut steps) = (0, 5_000, 0);
+        loop {
+            cursor = index.scan(cursor, 10, true, &hash_of, &mut |handle| {
+                *seen.entry(handle.0).or_default() += 1;
+            });
+            if cursor == 0 {
+                break;
+            }
+            steps += 1;
+            for _ in 0..2_000 {
+                insert(&mut index, next, 3);
+                next += 1;
+            }
+        }
+        assert!(steps > 10 && next > 30_000);
+        assert!((0..5_000).all(|number| seen[&number] == 1));
+        assert!(seen.values().all(|&times| times == 1));
+    }
+
+    #[test]
     fn scan_visits_every_entry_that_stays_while_the_index_grows_and_shrinks() {
         for ranges_count in [1u32, 5] {
             let mut index = Index::new(u16::try_from(ranges_count).expect("small"));
@@ -326,7 +384,7 @@ mod tests {
             let mut seen: HashMap<u32, u32> = HashMap::new();
             let (mut cursor, mut next) = (0, 5_000);
             loop {
-                cursor = index.scan(cursor, 10, &hash_of, &mut |handle| {
+                cursor = index.scan(cursor, 10, false, &hash_of, &mut |handle| {
                     *seen.entry(handle.0).or_default() += 1;
                 });
                 if cursor == 0 {
@@ -354,7 +412,9 @@ mod tests {
         let (mut cursor, mut seen, mut calls) = (0, Vec::new(), 0);
         loop {
             let before = seen.len();
-            cursor = index.scan(cursor, 100, &hash_of, &mut |handle| seen.push(handle.0));
+            cursor = index.scan(cursor, 100, false, &hash_of, &mut |handle| {
+                seen.push(handle.0);
+            });
             calls += 1;
             assert!(cursor < 1 << 48);
             assert!(seen.len() - before <= 100 + 12);
@@ -374,9 +434,9 @@ mod tests {
             insert(&mut index, number, 3);
         }
         for cursor in [u64::MAX, 1, 3 << 36, (2 << 36) | 0xF_FFFF_FFFF, 77 << 48] {
-            index.scan(cursor, 10, &hash_of, &mut |_| {});
+            index.scan(cursor, 10, false, &hash_of, &mut |_| {});
         }
-        assert_eq!(index.scan(3 << 36, 10, &hash_of, &mut |_| {}), 0);
+        assert_eq!(index.scan(3 << 36, 10, false, &hash_of, &mut |_| {}), 0);
     }
 
     #[test]

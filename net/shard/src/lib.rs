@@ -29,6 +29,7 @@ pub mod session;
 mod shard;
 mod shard_mask;
 mod shard_set;
+mod sliced;
 mod transaction;
 mod value_sink;
 mod watch;
@@ -41,6 +42,7 @@ pub use route::{Route, route};
 pub use shard::{Shard, StagedChain};
 pub use shard_mask::{SHARDS_COUNT_MAX, ShardMask};
 pub use shard_set::{Held, Placement, ShardSet, Single};
+pub use sliced::{SLICE_KEYS, Sliced};
 pub use transaction::{
     Leftovers, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX, Replay, Transaction, WATCHES_MAX,
 };

@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::config::{Config, ConfigError};
 use crate::error::{IncrError, StoreError};
 use crate::key::{Key, KeyHasher};
-use crate::limits::{ADVANCE_WORK_MAX, KEY_BYTES_MAX};
+use crate::limits::{ADVANCE_WORK_MAX, INDEX_MOVES_MAX, KEY_BYTES_MAX};
 use crate::time::{Expiry, Time};
 
 const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
@@ -421,6 +421,56 @@ fn leased_value_outlives_delete_overwrite_and_flush() {
             assert_eq!(cache.stats().leased_bytes, 0);
         }
     }
+}
+
+#[test]
+fn ranges_are_walked_and_dropped_one_by_one_in_bounded_steps() {
+    let mut config = Config::new(32 * MIB, HASHER);
+    config.ranges_count = 5;
+    config.range_of = |key| u16::from(key[0] % 5);
+    let mut cache = Cache::new(config).expect("address space");
+    let items_count = 30_000u32;
+    let in_range = |number: u32| {
+        let bytes = number.to_le_bytes();
+        let range = u16::from(bytes[0] % 5);
+        (bytes, range)
+    };
+    for number in 0..items_count {
+        let (bytes, range) = in_range(number);
+        let key = Key::new(&bytes, range, HASHER.hash(&bytes));
+        cache.set(&key, b"v", Expiry::Never, Time(0)).expect("fits");
+    }
+    let expected = (0..items_count)
+        .filter(|&number| in_range(number).1 == 3)
+        .count();
+    let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
+    loop {
+        cursor = cache.walk_range(3, cursor, 100, Time(0), &mut |item| {
+            assert!(seen.insert(item.key().to_vec()), "visited twice");
+            assert_eq!(item.key()[0] % 5, 3);
+        });
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), expected);
+    let (mut cursor, mut steps) = (0, 0);
+    loop {
+        let before = cache.len();
+        cursor = cache.drop_range(3, cursor, 100);
+        assert!(before - cache.len() <= 100 + INDEX_MOVES_MAX);
+        steps += 1;
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert!(steps > 3);
+    assert_eq!(cache.len(), items_count as usize - expected);
+    cache.check_integrity();
+    assert_eq!(
+        cache.walk_range(3, 0, 100, Time(0), &mut |_| panic!("not empty")),
+        0
+    );
 }
 
 #[test]

@@ -12,8 +12,9 @@ use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
 use fulmar_protocol::resp::{Decoded, Decoder, Encoder, Slices};
 use fulmar_shard::session::{ClientState, execute_connection, is_queued, reply_version};
-use fulmar_shard::{Leftovers, Now, Route, ShardMask, StagedChain, Transaction, execute, route};
+use fulmar_shard::{Leftovers, Now, Route, ShardMask, Sliced, StagedChain};
 use fulmar_shard::{Outcome as Executed, Replay};
+use fulmar_shard::{Transaction, execute, route};
 
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
@@ -38,6 +39,8 @@ pub(crate) struct RespSession {
     /// The value that came last has no chain yet.
     begins_chain: bool,
     pending: Option<Box<Pending>>,
+    /// A command on many keys that is under way.
+    sliced: Option<Box<Sliced>>,
     is_quitting: bool,
 }
 
@@ -53,6 +56,7 @@ impl RespSession {
             receiving_into: None,
             begins_chain: false,
             pending: None,
+            sliced: None,
             is_quitting: false,
         }
     }
@@ -66,7 +70,7 @@ impl RespSession {
     }
 
     pub(crate) fn has_pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.sliced.is_some()
     }
 
     #[inline]
@@ -77,6 +81,7 @@ impl RespSession {
                 .pending
                 .as_ref()
                 .map_or(0, |pending| pending.bytes_held())
+            + self.sliced.as_ref().map_or(0, |sliced| sliced.bytes_held())
     }
 
     pub(crate) fn serve<'n>(
@@ -94,7 +99,10 @@ impl RespSession {
             dispatcher,
         };
         let mut consumed = 0;
-        let stop = match self.run_pending(&mut context) {
+        let waits = self
+            .run_slice(&mut context)
+            .or_else(|| self.run_pending(&mut context));
+        let stop = match waits {
             Some(stop) => stop,
             None => self.decode(input, &mut consumed, &mut context),
         };
@@ -103,13 +111,32 @@ impl RespSession {
         Served { consumed, stop }
     }
 
+    /// Runs a slice of the command on many keys; `None` if there is none, or it is over.
+    #[inline]
+    fn run_slice(&mut self, context: &mut Context<'_, '_>) -> Option<Stop> {
+        let sliced = self.sliced.as_mut()?;
+        let dispatcher = &mut *context.dispatcher;
+        let mask = sliced.shards_needed(&dispatcher.placement());
+        if !dispatcher.try_take_all(context.tokens, mask.iter()) {
+            return Some(Stop::Again);
+        }
+        let mut shards = held(context.tokens, dispatcher);
+        let mut reply = context.output.replies().sink(self.client.version());
+        if !sliced.step(&mut shards, dispatcher.now(), &mut reply) {
+            return Some(Stop::Again);
+        }
+        dispatcher.count(sliced.id(), Executed::Done);
+        self.sliced = None;
+        None
+    }
+
     /// Runs what waits; `None` if nothing does any more.
     fn run_pending(&mut self, context: &mut Context<'_, '_>) -> Option<Stop> {
         let mut pending = self.pending.take()?;
         let mut chains = std::mem::take(&mut pending.chains);
         let outcome = pending.with_argv(|argv| self.run(argv, None, &mut chains, context));
         let stop = match outcome {
-            Outcome::Done => return self.is_quitting.then_some(Stop::Close),
+            Outcome::Done => return self.stop_after_command(),
             Outcome::Busy => Stop::Again,
             Outcome::Wait => Stop::Wait,
         };
@@ -232,7 +259,7 @@ impl RespSession {
         let mut chains = std::mem::take(&mut self.chains);
         let outcome = self.run(argv, known, &mut chains, context);
         if outcome == Outcome::Done {
-            return self.is_quitting.then_some(Stop::Close);
+            return self.stop_after_command();
         }
         self.pending = Some(Box::new(Pending::new(argv, chains)));
         Some(if outcome == Outcome::Busy {
@@ -240,6 +267,15 @@ impl RespSession {
         } else {
             Stop::Wait
         })
+    }
+
+    /// Why nothing more is decoded after a command that was begun, if so.
+    #[inline]
+    fn stop_after_command(&self) -> Option<Stop> {
+        match self.sliced {
+            Some(_) => Some(Stop::Again),
+            None => self.is_quitting.then_some(Stop::Close),
+        }
     }
 
     // --- running a command ---
@@ -264,6 +300,13 @@ impl RespSession {
             Ok(command) => command,
             Err(error) => return self.reject(Some(spec), &error, chains, context),
         };
+        if let Some(sliced) = Sliced::begin(spec, argv) {
+            if context.output.holes_count() > 0 {
+                return Outcome::Wait;
+            }
+            self.sliced = Some(Box::new(sliced));
+            return Outcome::Done;
+        }
         let placement = context.dispatcher.placement();
         let route = match known {
             Some((shard, key)) if spec.keys.is_only_the_first() => Route::One(shard, key),

@@ -1,31 +1,44 @@
 //! Commands on keys whatever their values: deletion, existence, deadlines.
 
-use fulmar_engine::{Expiry, Key, Time};
+use fulmar_engine::{Expiry, Time};
 use fulmar_protocol::CommandError;
 use fulmar_protocol::command::{Deadline, ExpireCondition, TtlForm};
 
 use super::Context;
-use crate::Shard;
 
 /// TTL's reply for a key that does not exist.
 const NO_KEY: i64 = -2;
 /// TTL's reply for a key that does not expire.
 const NO_DEADLINE: i64 = -1;
 
+/// What is counted of keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counted {
+    Deleted,
+    Existing,
+    Touched,
+}
+
 impl Context<'_> {
-    pub(super) fn del(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
-        let time = self.now.time;
-        self.count_keys(keys, |shard, key| shard.cache.delete(key, time))
+    /// DEL, EXISTS and TOUCH.
+    pub(super) fn reply_count(&mut self, of: Counted, keys: &[&[u8]]) -> Result<(), CommandError> {
+        let count = self.count(of, keys);
+        self.reply.integer(count);
+        Ok(())
     }
 
-    pub(super) fn exists(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
+    /// Of how many keys it is true.
+    pub(super) fn count(&mut self, of: Counted, keys: &[&[u8]]) -> i64 {
         let time = self.now.time;
-        self.count_keys(keys, |shard, key| shard.cache.peek(key, time).is_some())
-    }
-
-    pub(super) fn touch(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
-        let time = self.now.time;
-        self.count_keys(keys, |shard, key| shard.cache.touch(key, time))
+        let mut count = 0;
+        self.for_each_key(keys, |shard, key, _| {
+            count += i64::from(match of {
+                Counted::Deleted => shard.cache.delete(key, time),
+                Counted::Existing => shard.cache.peek(key, time).is_some(),
+                Counted::Touched => shard.cache.touch(key, time),
+            });
+        });
+        count
     }
 
     pub(super) fn type_of(&mut self, key: &[u8]) -> Result<(), CommandError> {
@@ -92,18 +105,6 @@ impl Context<'_> {
             TtlForm::UnixSeconds => seconds(self.now.unix_ms_of(deadline)),
             TtlForm::UnixMilliseconds => self.now.unix_ms_of(deadline),
         }
-    }
-
-    /// Replies for how many of `keys` the question is answered with yes.
-    fn count_keys(
-        &mut self,
-        keys: &[&[u8]],
-        mut ask: impl FnMut(&mut Shard, &Key<'_>) -> bool,
-    ) -> Result<(), CommandError> {
-        let mut count = 0;
-        self.for_each_key(keys, |shard, key, _| count += i64::from(ask(shard, key)));
-        self.reply.integer(count);
-        Ok(())
     }
 }
 

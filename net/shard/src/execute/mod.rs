@@ -13,7 +13,10 @@ mod walk;
 
 use fulmar_engine::Key;
 use fulmar_protocol::CommandError;
+use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::command::{DataCommand, Value};
+
+use keys::Counted;
 
 use crate::shard::Content;
 use crate::{Now, PLACED_KEYS_MAX, Placed, Shard, ShardSet, StagedChain, ValueSink};
@@ -59,6 +62,45 @@ pub fn execute(
             Outcome::Failed
         }
     }
+}
+
+/// Replies the values of some keys of an MGET.
+pub(crate) fn get_slice(
+    keys: &[&[u8]],
+    shards: &mut dyn ShardSet,
+    now: Now,
+    reply: &mut dyn ValueSink,
+) {
+    Context {
+        shards,
+        staged: &mut [],
+        now,
+        reply,
+    }
+    .get_each(keys);
+}
+
+/// Executes DEL, UNLINK, EXISTS or TOUCH on some of its keys; what it would reply for them.
+pub(crate) fn count_slice(
+    id: CommandId,
+    keys: &[&[u8]],
+    shards: &mut dyn ShardSet,
+    now: Now,
+    reply: &mut dyn ValueSink,
+) -> i64 {
+    let counted = match id {
+        CommandId::Exists => Counted::Existing,
+        CommandId::Touch => Counted::Touched,
+        _ => Counted::Deleted,
+    };
+    let staged = &mut [];
+    Context {
+        shards,
+        staged,
+        now,
+        reply,
+    }
+    .count(counted, keys)
 }
 
 /// What every command works on.
@@ -115,9 +157,9 @@ impl Context<'_> {
             DataCommand::SetRange { key, offset, value } => self.set_range(key, offset, value),
             DataCommand::IncrBy { key, delta } => self.incr_by(key, delta),
             DataCommand::IncrByFloat { key, delta } => self.incr_by_float(key, delta),
-            DataCommand::Del { keys } => self.del(keys),
-            DataCommand::Exists { keys } => self.exists(keys),
-            DataCommand::Touch { keys } => self.touch(keys),
+            DataCommand::Del { keys } => self.reply_count(Counted::Deleted, keys),
+            DataCommand::Exists { keys } => self.reply_count(Counted::Existing, keys),
+            DataCommand::Touch { keys } => self.reply_count(Counted::Touched, keys),
             DataCommand::Type { key } => self.type_of(key),
             DataCommand::Expire { key, at, condition } => self.expire(key, at, condition),
             DataCommand::Ttl { key, form } => self.ttl(key, form),

@@ -69,9 +69,13 @@ impl Context<'_> {
 
     pub(super) fn mget(&mut self, keys: &[&[u8]]) -> Result<(), CommandError> {
         self.reply.array(keys.len());
+        self.get_each(keys);
+        Ok(())
+    }
+
+    pub(super) fn get_each(&mut self, keys: &[&[u8]]) {
         let time = self.now.time;
         self.for_each_key(keys, |shard, key, reply| reply_get(shard, key, time, reply));
-        Ok(())
     }
 
     pub(super) fn str_len(&mut self, key: &[u8]) -> Result<(), CommandError> {

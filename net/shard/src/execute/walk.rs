@@ -4,6 +4,7 @@ use fulmar_protocol::command::glob;
 use fulmar_protocol::{CommandError, ReplySink};
 
 use super::Context;
+use crate::sliced::KeyList;
 
 /// Most items one SCAN looks at, whatever its COUNT says.
 pub const SCAN_COUNT_MAX: usize = 10_000;
@@ -66,7 +67,7 @@ impl Context<'_> {
             .clamp(1, SCAN_COUNT_MAX);
         let shards_count = self.shards.count();
         let is_wanted_type = of_type.is_none_or(|name| name.eq_ignore_ascii_case(b"string"));
-        let mut found = FoundKeys::default();
+        let mut found = KeyList::default();
         let mut index = usize::try_from(cursor & CURSOR_SHARD_MASK).expect("a few bits");
         let mut engine_cursor = cursor >> CURSOR_SHARD_BITS;
         let mut looked_at = 0;
@@ -98,8 +99,8 @@ impl Context<'_> {
         };
         self.reply.array(2);
         self.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-        self.reply.array(found.ends.len());
-        found.for_each(|key| self.reply.bulk(key));
+        self.reply.array(found.count());
+        (0..found.count()).for_each(|number| self.reply.bulk(found.get(number)));
         Ok(())
     }
 
@@ -144,28 +145,6 @@ impl Context<'_> {
                     break;
                 }
             }
-        }
-    }
-}
-
-/// Keys to reply, one behind the other: their count comes first in the reply.
-#[derive(Default)]
-struct FoundKeys {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl FoundKeys {
-    fn push(&mut self, key: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn for_each(&self, mut visit: impl FnMut(&[u8])) {
-        let mut start = 0;
-        for &end in &self.ends {
-            visit(&self.bytes[start..end]);
-            start = end;
         }
     }
 }
