@@ -74,30 +74,33 @@ impl Cache {
             let extensions = self.slab.meta(handle).0 & Layout::EXTENSIONS;
             extensions == layout.flags && self.is_rewritable(handle, class)
         });
-        let handle = match in_place {
+        let write = |value: &mut [u8]| {
+            if old_len < offset {
+                value[old_len..offset].fill(0);
+            }
+            value[offset..end].copy_from_slice(bytes);
+        };
+        match in_place {
             Some(handle) => {
                 self.overwrite(key, handle, &layout, deadline);
-                handle
+                write(self.slab.bytes_mut(handle, layout.value_at(), len));
             }
-            None => self.copy_inline(key, old, &layout, deadline)?,
-        };
-        let value = self.slab.bytes_mut(handle, layout.value_at(), len);
-        if old_len < offset {
-            value[old_len..offset].fill(0);
+            None => self.copy_inline(key, old, &layout, deadline, write)?,
         }
-        value[offset..end].copy_from_slice(bytes);
         self.count_write(old.is_some());
         Ok(len)
     }
 
-    /// A new item with the old value at its start, in the old one's place.
+    /// A new item with the old value at its start, and what `write` makes of it, in the old one's
+    /// place. Whole before it is published: the index that grows for it may take its page.
     fn copy_inline(
         &mut self,
         key: &Key<'_>,
         old: Option<Handle>,
         layout: &Layout,
         deadline: Option<Time>,
-    ) -> Result<Handle, StoreError> {
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), StoreError> {
         if let Some(old) = old {
             self.pin_item(old);
         }
@@ -116,12 +119,14 @@ impl Cache {
                 let (from, to) = ((old, from.value_at()), (handle, layout.value_at()));
                 self.slab.copy(from, to, self.value_len(Some(old)));
             }
+            let value_at = layout.value_at();
+            write(self.slab.bytes_mut(handle, value_at, layout.inline_len));
             self.publish(key, handle, old, deadline);
         }
         if let Some(old) = old {
             self.unpin_item(old);
         }
-        allocated
+        allocated.map(|_| ())
     }
 
     fn write_long(

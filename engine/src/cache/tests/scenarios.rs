@@ -473,6 +473,31 @@ fn ranges_are_walked_and_dropped_one_by_one_in_bounded_steps() {
     );
 }
 
+/// The index that grows for a new key takes pages from the items, perhaps the new item's own.
+#[test]
+fn a_value_that_is_appended_to_a_new_key_is_whole_though_the_index_grows() {
+    const RANGES_COUNT: u16 = 256;
+    for reserved in (300 << 10..440 << 10).step_by(4 << 10) {
+        let mut config = Config::new(420 << 10, HASHER);
+        config.ranges_count = RANGES_COUNT;
+        config.range_of = |key| u16::from(key[0]);
+        let mut cache = Cache::new(config).expect("address space");
+        for number in 0..RANGES_COUNT {
+            if number == 30 {
+                cache.set_reserved_bytes(reserved);
+            }
+            let bytes = number.to_le_bytes();
+            let key = Key::new(&bytes, u16::from(bytes[0]), HASHER.hash(&bytes));
+            let written = cache.append(&key, &[bytes[0]; 40], Time(0));
+            assert!(matches!(written, Ok(40) | Err(StoreError::OutOfMemory)));
+            if let Some(item) = cache.peek(&key, Time(0)) {
+                assert_eq!(item.value().as_slice(), Some(&[bytes[0]; 40][..]));
+            }
+            cache.check_integrity();
+        }
+    }
+}
+
 #[test]
 fn narrowed_lease_is_of_that_part() {
     let mut cache = cache(4 * MIB);
