@@ -1,12 +1,15 @@
 //! Single behaviours, by name.
 
+#[cfg(not(miri))]
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError};
 use crate::error::{IncrError, StoreError};
 use crate::key::{Key, KeyHasher};
-use crate::limits::{ADVANCE_WORK_MAX, INDEX_MOVES_MAX, KEY_BYTES_MAX};
+#[cfg(not(miri))]
+use crate::limits::ADVANCE_WORK_MAX;
+use crate::limits::{INDEX_MOVES_MAX, KEY_BYTES_MAX};
 use crate::time::{Expiry, Time};
 
 const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
