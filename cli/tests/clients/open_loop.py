@@ -15,7 +15,9 @@ from ttl import load_in_time
 RATE = 10_000
 KEYS_COUNT = 10_000
 STOP_SECONDS = 0.5
+# What counts is the long form, on a machine of its own: the short one shares it with whatever builds.
 SLOWER_NS_MAX = 2_000_000
+SLOWER_NS_MAX_SHARED = 6_000_000
 
 
 class OpenLoop:
@@ -78,12 +80,13 @@ def a_stop_is_seen_as_long_as_it_was(context):
 def a_million_keys_end_unnoticed(context):
     """Requests are not slower while a million keys expire, and those are gone within 2 s."""
     with context.serve(max_memory="512MiB") as server, Connection(server.port) as link:
+        allowed_ns = SLOWER_NS_MAX if context.long else SLOWER_NS_MAX_SHARED
         # Another process on these CPUs can spoil a round, but hardly each.
         for number in range(3):
             slower_ns = slower_while_expiring(context, server, link)
-            if slower_ns < SLOWER_NS_MAX and not (context.long and number < 2):
+            if slower_ns < allowed_ns and not (context.long and number < 2):
                 return
-        require(slower_ns < SLOWER_NS_MAX,
+        require(slower_ns < allowed_ns,
                 f"p99.9 is {slower_ns / 1e6:.2f} ms longer while expiring")
 
 
