@@ -1,7 +1,8 @@
 //! The memory limit: how many pages items may have beside everything else.
 //!
 //! ```text
-//! memory_bytes_max = resident pages + index + wheel + age marks + page table + lease table + reserved bytes
+//! memory_bytes_max = resident pages + index + wheel + age marks + page table + lease table
+//!                    + reserved bytes
 //! ```
 //! When the right side's other terms grow, pages become fewer: free ones go back to the system
 //! first, then eviction empties whole ones.

@@ -14,9 +14,14 @@ impl Cache {
 
     /// Removes an item of which only the handle is known.
     pub(super) fn remove_handle(&mut self, handle: Handle) {
-        let key = key_of(&self.slab, handle);
-        let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+        let (range, hash) = self.range_and_hash(handle);
         self.remove_entry(range, hash, handle);
+    }
+
+    /// Where the index has an item, computed from its key.
+    pub(super) fn range_and_hash(&self, handle: Handle) -> (u16, u64) {
+        let key = key_of(&self.slab, handle);
+        ((self.config.range_of)(key), self.config.hasher.hash(key))
     }
 
     fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {

@@ -6,7 +6,7 @@
 
 use crate::cache::Cache;
 use crate::cache::donor::{self, Donor};
-use crate::item::{Extensions, Kind, Meta, key_of};
+use crate::item::{Extensions, Kind, Meta};
 use crate::limits::{EVACUATED_CHUNKS_MAX, EVICTION_SKIPS_MAX, PARTIAL_PAGES_MAX};
 use crate::slab::{ClassId, Handle};
 
@@ -68,22 +68,20 @@ impl Cache {
     /// Goes on with the page that is being emptied, if there is one. Stops where it is no longer
     /// needed, as a page became free otherwise, or not possible, as something in it is pinned.
     pub(super) fn evacuate(&mut self, chunks_max: usize) {
-        let Some(evacuation) = self.evacuation else {
+        let Some(Evacuation { page, done, needy }) = self.evacuation else {
             return;
         };
-        let Evacuation { page, needy, .. } = evacuation;
         if !self.slab.is_page_sealed(page) {
             // What was left in it went by itself.
             self.evacuation = None;
             return;
         }
-        let mut chunks = self.slab.page_chunks(page).skip(evacuation.done);
-        let mut done = evacuation.done;
-        for _ in 0..chunks_max.div_ceil(BATCH) {
+        let end = done + chunks_max.next_multiple_of(BATCH);
+        for done in (done..end).step_by(BATCH) {
             if self.slab.is_page_pinned(page) || self.slab.has_free_page() {
                 return self.stop_evacuation();
             }
-            let batch = chunks.clone().take(BATCH);
+            let batch = self.slab.page_chunks(page).skip(done).take(BATCH);
             self.prefetch_chunks(batch.clone());
             for chunk in batch {
                 self.empty_chunk(chunk);
@@ -96,9 +94,8 @@ impl Cache {
                     return self.go_on_fitting();
                 }
             }
-            done += BATCH;
-            chunks = self.slab.page_chunks(page).skip(done);
         }
+        let done = end;
         self.evacuation = Some(Evacuation { page, done, needy });
     }
 
@@ -143,8 +140,7 @@ impl Cache {
     fn prefetch_chunks(&self, chunks: impl Iterator<Item = Handle>) {
         for chunk in chunks {
             if self.slab.meta(chunk).kind() == Kind::Item {
-                let key = key_of(&self.slab, chunk);
-                let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+                let (range, hash) = self.range_and_hash(chunk);
                 self.index.prefetch(range, hash);
                 self.slab.prefetch_neighbours(chunk);
             }
@@ -203,8 +199,7 @@ impl Cache {
             let (first, _) = Extensions::chain(&self.slab, to, meta);
             self.slab.set_previous(first, to);
         }
-        let key = key_of(&self.slab, to);
-        let (range, hash) = ((self.config.range_of)(key), self.config.hasher.hash(key));
+        let (range, hash) = self.range_and_hash(to);
         self.index.replace(range, hash, from, to);
     }
 

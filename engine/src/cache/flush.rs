@@ -41,11 +41,9 @@ impl Cache {
     pub fn drop_range(&mut self, range: u16, cursor: u64, count: usize) -> u64 {
         let items = Self::indexed(&self.slab, &self.config);
         let mut handles = Vec::new();
-        let next = self
-            .index
-            .scan_range(range, cursor, count, &items, &mut |handle| {
-                handles.push(handle);
-            });
+        let ranges = usize::from(range)..usize::from(range) + 1;
+        let mut collect = |handle| handles.push(handle);
+        let next = self.index.walk(ranges, cursor, count, &items, &mut collect);
         self.stats.flushed += handles.len() as u64;
         for handle in handles {
             self.remove_handle(handle);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::cache::Cache;
-use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, SEGMENT_HEADER_BYTES};
+use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, SEGMENT_HEADER_BYTES, within};
 use crate::key::Key;
 use crate::slab::{Handle, Span};
 use crate::time::Time;
@@ -38,10 +38,9 @@ impl Lease {
     pub fn narrow(&mut self, range: Range<usize>) {
         let (mut position, mut left) = (0, 0);
         self.parts.retain_mut(|part| {
-            let within = |at: usize| at.saturating_sub(position).min(part.len());
-            let (from, to) = (within(range.start), within(range.end));
+            let within = within(&range, position, part.len());
             position += part.len();
-            *part = part.narrowed(from..to.max(from));
+            *part = part.narrowed(within);
             left += part.len();
             part.len() > 0
         });

@@ -1,5 +1,7 @@
 //! Reading: by key, by cursor, at random.
 
+use std::ops::Range;
+
 use crate::cache::Cache;
 use crate::item::{Extensions, Item, Meta};
 use crate::key::Key;
@@ -48,7 +50,9 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        self.visit(cursor, count, false, now, visit)
+        let items = Self::indexed(&self.slab, &self.config);
+        let mut visit_live = self.visit_live(now, visit);
+        self.index.scan(cursor, count, &items, &mut visit_live)
     }
 
     /// As `scan`, but ends with an index table, so that each key that is there from the first call
@@ -60,7 +64,8 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        self.visit(cursor, count, true, now, visit)
+        let all = 0..usize::from(self.config.ranges_count);
+        self.walk_ranges(all, cursor, count, now, visit)
     }
 
     /// As `walk`, but of one range alone: costs only that range. 0 starts and ends here, too.
@@ -72,30 +77,30 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        let items = Self::indexed(&self.slab, &self.config);
-        self.index
-            .scan_range(range, cursor, count, &items, &mut |handle| {
-                if self.is_live(handle, now) {
-                    visit(self.item(handle));
-                }
-            })
+        let range = usize::from(range);
+        self.walk_ranges(range..range + 1, cursor, count, now, visit)
     }
 
-    fn visit(
+    fn walk_ranges(
         &self,
+        ranges: Range<usize>,
         cursor: u64,
         count: usize,
-        whole_tables: bool,
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
         let items = Self::indexed(&self.slab, &self.config);
+        let mut visit_live = self.visit_live(now, visit);
         self.index
-            .scan(cursor, count, whole_tables, &items, &mut |handle| {
-                if self.is_live(handle, now) {
-                    visit(self.item(handle));
-                }
-            })
+            .walk(ranges, cursor, count, &items, &mut visit_live)
+    }
+
+    fn visit_live(&self, now: Time, visit: &mut dyn FnMut(Item<'_>)) -> impl FnMut(Handle) {
+        move |handle| {
+            if self.is_live(handle, now) {
+                visit(self.item(handle));
+            }
+        }
     }
 
     /// A live item chosen by `random`; nearly uniform. Bounded work, so that it may miss when

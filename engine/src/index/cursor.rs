@@ -45,9 +45,9 @@ impl Cursor {
         range | (self.piece as u64) << PLACE_BITS | self.place as u64
     }
 
-    /// Whether it is not at a table's start. Splitting a table leaves starts where they are.
-    pub(super) const fn is_inside_table(self) -> bool {
-        self.place > 0
+    /// Whether it is at a table's start. Splitting a table leaves starts where they are.
+    pub(super) const fn is_at_table(self) -> bool {
+        self.place == 0
     }
 
     /// The start of a range.

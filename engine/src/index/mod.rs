@@ -21,6 +21,8 @@ use cursor::Cursor;
 use range::RangeIndex;
 use table::Table;
 
+use std::ops::Range;
+
 use crate::limits::{RANDOM_PROBES_MAX, RANDOM_TABLES_MAX, SCAN_BUCKETS_MAX};
 use crate::slab::Handle;
 
@@ -152,58 +154,56 @@ impl Index {
     ///
     /// 0 starts and ends. Entries are visited in the order of range and hash, which growth and
     /// moves don't change: an entry that is there from the first call to the last is visited, at
-    /// least once. O(`count` + one bucket), plus at most `SCAN_BUCKETS_MAX` empty buckets. With
-    /// `whole_tables` it goes on to the end of a table; no entry that stays is visited twice then.
+    /// least once. O(`count` + one bucket), plus at most `SCAN_BUCKETS_MAX` empty buckets.
     pub(crate) fn scan(
         &self,
         cursor: u64,
         count: usize,
-        whole_tables: bool,
         items: &impl Items,
         visit: &mut dyn FnMut(Handle),
     ) -> u64 {
-        let mut cursor = Cursor::decode(cursor);
-        let mut seen = 0;
-        let mut buckets = 0;
-        while let Some(range) = self.ranges.get(usize::from(cursor.range)) {
+        let all = 0..self.ranges.len();
+        self.visit(cursor, all, count, |_| true, items, visit)
+    }
+
+    /// As `scan` of some ranges, but a call goes on to the end of a table; no entry that stays is
+    /// visited twice then. Costs only these ranges.
+    pub(crate) fn walk(
+        &self,
+        ranges: Range<usize>,
+        cursor: u64,
+        count: usize,
+        items: &impl Items,
+        visit: &mut dyn FnMut(Handle),
+    ) -> u64 {
+        self.visit(cursor, ranges, count, Cursor::is_at_table, items, visit)
+    }
+
+    fn visit(
+        &self,
+        cursor: u64,
+        ranges: Range<usize>,
+        count: usize,
+        may_stop: impl Fn(Cursor) -> bool,
+        items: &impl Items,
+        visit: &mut dyn FnMut(Handle),
+    ) -> u64 {
+        let mut cursor = match cursor {
+            0 => Cursor::start_of(u16::try_from(ranges.start).expect("at most 4,096 ranges")),
+            cursor => Cursor::decode(cursor),
+        };
+        let (mut seen, mut buckets) = (0, 0);
+        while ranges.contains(&usize::from(cursor.range)) {
             let is_enough = seen >= count.max(1) || buckets >= SCAN_BUCKETS_MAX + count;
-            if is_enough && !(whole_tables && cursor.is_inside_table()) {
+            if is_enough && may_stop(cursor) {
                 return cursor.encode();
             }
+            let range = &self.ranges[usize::from(cursor.range)];
             let next = range.visit(cursor, items, &mut |handle| {
                 seen += 1;
                 visit(handle);
             });
             cursor = next.unwrap_or_else(|| cursor.next_range());
-            buckets += 1;
-        }
-        0
-    }
-
-    /// As `scan` with `whole_tables`, but of one range alone: costs only that range.
-    pub(crate) fn scan_range(
-        &self,
-        range: u16,
-        cursor: u64,
-        count: usize,
-        items: &impl Items,
-        visit: &mut dyn FnMut(Handle),
-    ) -> u64 {
-        let mut at = match cursor {
-            0 => Some(Cursor::start_of(range)),
-            cursor => Some(Cursor::decode(cursor)),
-        };
-        let (mut seen, mut buckets) = (0, 0);
-        while let Some(cursor) = at {
-            assert_eq!(cursor.range, range, "a cursor of another range");
-            let is_enough = seen >= count.max(1) || buckets >= SCAN_BUCKETS_MAX + count;
-            if is_enough && !cursor.is_inside_table() {
-                return cursor.encode();
-            }
-            at = self.ranges[usize::from(range)].visit(cursor, items, &mut |handle| {
-                seen += 1;
-                visit(handle);
-            });
             buckets += 1;
         }
         0
@@ -357,7 +357,7 @@ mod tests {
         let mut seen: HashMap<u32, u32> = HashMap::new();
         let (mut cursor, mut next, mut steps) = (0, 5_000, 0);
         loop {
-            cursor = index.scan(cursor, 10, true, &hash_of, &mut |handle| {
+            cursor = index.walk(0..3, cursor, 10, &hash_of, &mut |handle| {
                 *seen.entry(handle.0).or_default() += 1;
             });
             if cursor == 0 {
@@ -384,7 +384,7 @@ mod tests {
             let mut seen: HashMap<u32, u32> = HashMap::new();
             let (mut cursor, mut next) = (0, 5_000);
             loop {
-                cursor = index.scan(cursor, 10, false, &hash_of, &mut |handle| {
+                cursor = index.scan(cursor, 10, &hash_of, &mut |handle| {
                     *seen.entry(handle.0).or_default() += 1;
                 });
                 if cursor == 0 {
@@ -412,7 +412,7 @@ mod tests {
         let (mut cursor, mut seen, mut calls) = (0, Vec::new(), 0);
         loop {
             let before = seen.len();
-            cursor = index.scan(cursor, 100, false, &hash_of, &mut |handle| {
+            cursor = index.scan(cursor, 100, &hash_of, &mut |handle| {
                 seen.push(handle.0);
             });
             calls += 1;
@@ -434,9 +434,9 @@ mod tests {
             insert(&mut index, number, 3);
         }
         for cursor in [u64::MAX, 1, 3 << 36, (2 << 36) | 0xF_FFFF_FFFF, 77 << 48] {
-            index.scan(cursor, 10, false, &hash_of, &mut |_| {});
+            index.scan(cursor, 10, &hash_of, &mut |_| {});
         }
-        assert_eq!(index.scan(3 << 36, 10, false, &hash_of, &mut |_| {}), 0);
+        assert_eq!(index.scan(3 << 36, 10, &hash_of, &mut |_| {}), 0);
     }
 
     #[test]

@@ -6,4 +6,5 @@ mod view;
 
 pub(crate) use header::{Kind, Meta};
 pub(crate) use layout::{Extensions, Layout, SEGMENT_HEADER_BYTES, TtlForm, key_of};
+pub(crate) use view::within;
 pub use view::{Item, ItemValue, Parts};

@@ -119,24 +119,34 @@ impl<'a> ItemValue<'a> {
         }
     }
 
+    /// The bytes in `range`, cut to the value's length, piece by piece; no piece is empty.
+    pub fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut position = 0;
+        self.parts()
+            .map_while(move |part| {
+                let within = within(&range, position, part.len());
+                let is_behind = position >= range.end;
+                position += part.len();
+                (!is_behind).then(|| &part[within])
+            })
+            .filter(|part| !part.is_empty())
+    }
+
     /// Appends the bytes in `range`, cut to the value's length, to `target`.
     ///
     /// O(parts before the range + bytes copied).
     pub fn copy_to(&self, range: Range<usize>, target: &mut Vec<u8>) {
-        let end = range.end.min(self.len);
-        let mut at = 0;
-        for part in self.parts() {
-            if at >= end {
-                break;
-            }
-            let from = range.start.saturating_sub(at).min(part.len());
-            let to = (end - at).min(part.len());
-            if from < to {
-                target.extend_from_slice(&part[from..to]);
-            }
-            at += part.len();
+        for part in self.parts_in(range) {
+            target.extend_from_slice(part);
         }
     }
+}
+
+/// What `range` of a whole is in its part of `length` at `position`; perhaps nothing.
+pub(crate) fn within(range: &Range<usize>, position: usize, length: usize) -> Range<usize> {
+    let inside = |at: usize| at.saturating_sub(position).min(length);
+    let from = inside(range.start);
+    from..inside(range.end).max(from)
 }
 
 /// The pieces of a value.

@@ -37,28 +37,26 @@ struct Walk {
 }
 
 impl Sliced {
-    /// The command in slices, if it is one of those that are. Copies its arguments.
+    /// Whether a command is one of those that are executed in slices.
     #[inline]
     #[must_use]
-    pub fn begin(spec: &CommandSpec, argv: &Argv<'_>) -> Option<Self> {
+    pub fn is_for(spec: &CommandSpec, argv: &Argv<'_>) -> bool {
         let is_long = argv.args.len() > SLICE_KEYS + 1;
         match spec.id {
-            CommandId::Keys => Some(Self::new(spec.id, argv)),
+            CommandId::Keys => true,
             CommandId::MGet
             | CommandId::Del
             | CommandId::Unlink
             | CommandId::Exists
-            | CommandId::Touch
-                if is_long && argv.staged.is_empty() =>
-            {
-                Some(Self::new(spec.id, argv))
-            }
-            _ => None,
+            | CommandId::Touch => is_long && argv.staged.is_empty(),
+            _ => false,
         }
     }
 
+    /// A parsed command that [`is_for`](Self::is_for) names. Copies its arguments.
     #[cold]
-    fn new(id: CommandId, argv: &Argv<'_>) -> Self {
+    #[must_use]
+    pub fn begin(id: CommandId, argv: &Argv<'_>) -> Self {
         let (mut keys, mut walk) = (KeyList::default(), None);
         if id == CommandId::Keys {
             walk = Some(Walk {

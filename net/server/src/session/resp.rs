@@ -300,11 +300,11 @@ impl RespSession {
             Ok(command) => command,
             Err(error) => return self.reject(Some(spec), &error, chains, context),
         };
-        if let Some(sliced) = Sliced::begin(spec, argv) {
+        if Sliced::is_for(spec, argv) {
             if context.output.holes_count() > 0 {
                 return Outcome::Wait;
             }
-            self.sliced = Some(Box::new(sliced));
+            self.sliced = Some(Box::new(Sliced::begin(spec.id, argv)));
             return Outcome::Done;
         }
         let placement = context.dispatcher.placement();

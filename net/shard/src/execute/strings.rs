@@ -210,15 +210,7 @@ fn reply_long(
 
 /// Replies a copy of a part of a long value.
 fn reply_part(reply: &mut dyn ValueSink, value: &ItemValue<'_>, range: Range<usize>) {
-    let bytes_count = range.len();
-    let mut position = 0;
-    let mut parts = value.parts().filter_map(move |part| {
-        let within = |at: usize| at.saturating_sub(position).min(part.len());
-        let (from, to) = (within(range.start), within(range.end));
-        position += part.len();
-        (from < to).then(|| &part[from..to])
-    });
-    reply.bulk_parts(bytes_count, &mut parts);
+    reply.bulk_parts(range.len(), &mut value.parts_in(range));
 }
 
 /// Replies a copy of a value.
