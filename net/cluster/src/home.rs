@@ -21,7 +21,8 @@ pub struct HomeTable {
 }
 
 impl HomeTable {
-    /// Spreads the ranges over `shards_count` shards in runs whose lengths differ by at most one.
+    /// Deals the ranges out to `shards_count` shards in turn, so that they have equal shares of all
+    /// ranges and of every run of them: what a node of a cluster holds is a few runs.
     ///
     /// # Panics
     /// If `shards_count` is 0 or above [`RANGES_COUNT`].
@@ -29,7 +30,7 @@ impl HomeTable {
         assert!(shards_count > 0);
         assert!(shards_count <= RANGES_COUNT);
         let home = |range: usize| {
-            let shard = range * usize::from(shards_count) / usize::from(RANGES_COUNT);
+            let shard = range % usize::from(shards_count);
             ShardIndex(u16::try_from(shard).expect("a shard's index is below RANGES_COUNT"))
         };
         Self {

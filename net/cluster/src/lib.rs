@@ -1,10 +1,20 @@
-//! Placement of keys: key -> slot -> range -> home core.
+//! The cluster's rules: keys to ranges, ranges to nodes, and how nodes agree on it.
 //!
-//! Pure: no sockets, no clock. Membership, epochs and replication will live beside this; today
-//! the crate holds slots and ranges alone.
+//! Pure: no sockets, no clock, no randomness of its own. `docs/cluster.md` is the protocol.
+//!
+//! ```text
+//! key --slot--> range --topology--> node --home--> core
+//! ```
+#![forbid(unsafe_code)]
 
 mod home;
+mod ids;
 mod slot;
+mod time;
+pub mod topology;
 
 pub use home::{HomeTable, ShardIndex};
+pub use ids::{ClusterId, Epoch, Incarnation, NodeId, Seq, Term};
 pub use slot::{RANGES_COUNT, Range, SLOTS_COUNT, SLOTS_PER_RANGE, Slot};
+pub use time::Time;
+pub use topology::{Copies, Member, Topology, Zone};

@@ -59,6 +59,11 @@ impl Range {
         }
     }
 
+    /// All ranges, by rising index.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> + Clone {
+        (0..RANGES_COUNT).map(Self)
+    }
+
     /// The range's index, below [`RANGES_COUNT`].
     pub const fn index(self) -> u16 {
         self.0
