@@ -2,9 +2,9 @@
 
 use fulmar_protocol::command::table::{COMMANDS, CommandId, Scope, lookup};
 use fulmar_protocol::command::{
-    Argv, ClientAttribute, ClientCommand, ConnectionCommand, DataCommand, Deadline,
-    ExpireCondition, Expiry, Set, SetCondition, SetExpiry, SetReply, StagedArgument, TtlForm,
-    Value,
+    Argv, ClientAttribute, ClientCommand, ClusterCommand, ClusterMap, ConnectionCommand,
+    DataCommand, Deadline, ExpireCondition, Expiry, Set, SetCondition, SetExpiry, SetReply,
+    StagedArgument, TtlForm, Value,
 };
 use fulmar_protocol::{Command, CommandError};
 use proptest::collection::vec;
@@ -349,6 +349,49 @@ fn commands_on_the_connection() {
         "WATCH a b",
         ConnectionCommand::Watch {
             keys: &[b"a", b"b"],
+        },
+    );
+}
+
+#[test]
+fn commands_of_a_clusters_clients() {
+    let cluster = |line: &str, command| {
+        check_connection(line, ConnectionCommand::Cluster(command));
+    };
+    cluster("CLUSTER slots", ClusterCommand::Map(ClusterMap::Slots));
+    cluster("CLUSTER SHARDS", ClusterCommand::Map(ClusterMap::Shards));
+    cluster("cluster nodes", ClusterCommand::Map(ClusterMap::Nodes));
+    cluster("CLUSTER INFO", ClusterCommand::Info);
+    cluster("CLUSTER MYID", ClusterCommand::MyId);
+    cluster("CLUSTER HELP", ClusterCommand::Help);
+    cluster("CLUSTER KEYSLOT k", ClusterCommand::KeySlot { key: b"k" });
+    let slot = &b"x"[..];
+    cluster(
+        "CLUSTER COUNTKEYSINSLOT x",
+        ClusterCommand::CountKeysInSlot { slot },
+    );
+    let count = &b"-1"[..];
+    cluster(
+        "CLUSTER GETKEYSINSLOT x -1",
+        ClusterCommand::GetKeysInSlot { slot, count },
+    );
+    cluster("CLUSTER REPLICAS i", ClusterCommand::Replicas { id: b"i" });
+    cluster("CLUSTER SLAVES i", ClusterCommand::Replicas { id: b"i" });
+    cluster(
+        "CLUSTER COUNT-FAILURE-REPORTS i",
+        ClusterCommand::CountFailureReports { id: b"i" },
+    );
+    let argv: &[&[u8]] = &[b"CLUSTER", b"FAILOVER", b"FORCE"];
+    cluster("CLUSTER FAILOVER FORCE", ClusterCommand::Failover { argv });
+    check_connection("READONLY", ConnectionCommand::ReadOnly);
+    check_connection("READWRITE", ConnectionCommand::ReadWrite);
+    check_connection("ASKING", ConnectionCommand::Asking);
+    let (replicas, timeout_ms) = (2, 100);
+    check_connection(
+        "WAIT 2 100",
+        ConnectionCommand::Wait {
+            replicas,
+            timeout_ms,
         },
     );
 }

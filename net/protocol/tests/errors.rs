@@ -105,6 +105,56 @@ fn errors_of_execution_have_redis_text() {
             CommandError::AuthRequired,
             "NOAUTH Authentication required.",
         ),
+        (
+            CommandError::ClusterDisabled,
+            "ERR This instance has cluster support disabled",
+        ),
+        (
+            CommandError::Moved {
+                slot: 12_182,
+                address: "127.0.0.1:6381".into(),
+            },
+            "MOVED 12182 127.0.0.1:6381",
+        ),
+        (
+            CommandError::CrossSlot,
+            "CROSSSLOT Keys in request don't hash to the same slot",
+        ),
+        (
+            CommandError::TryAgain,
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+        ),
+        (
+            CommandError::SlotNotServed,
+            "CLUSTERDOWN Hash slot not served",
+        ),
+        (CommandError::ClusterDown, "CLUSTERDOWN The cluster is down"),
+        (
+            CommandError::ClusterDownReadsOnly,
+            "CLUSTERDOWN The cluster is down and only accepts read commands",
+        ),
+        (
+            CommandError::ReadOnlyReplica,
+            "READONLY You can't write against a read only replica.",
+        ),
+        (CommandError::InvalidSlot, "ERR Invalid slot"),
+        (
+            CommandError::InvalidSlotOrCount,
+            "ERR Invalid slot or number of keys",
+        ),
+        (CommandError::unknown_node(b"a\nb"), "ERR Unknown node a b"),
+        (
+            CommandError::NotAMaster,
+            "ERR The specified node is not a master",
+        ),
+        (
+            CommandError::FailoverNotReplica,
+            "ERR You should send CLUSTER FAILOVER to a replica",
+        ),
+        (
+            CommandError::cluster_arity(b"FAILOVER"),
+            "ERR unknown subcommand or wrong number of arguments for 'FAILOVER'. Try CLUSTER HELP.",
+        ),
     ] {
         assert_eq!(error.to_string(), expected);
         assert_eq!(spell(error), expected);

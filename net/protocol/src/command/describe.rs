@@ -38,6 +38,11 @@ pub fn reply_config_help(reply: &mut dyn ReplySink) {
     reply_lines(CONFIG_HELP, reply);
 }
 
+/// Answers CLUSTER HELP.
+pub fn reply_cluster_help(reply: &mut dyn ReplySink) {
+    reply_lines(CLUSTER_HELP, reply);
+}
+
 fn top_level() -> impl Iterator<Item = &'static CommandSpec> {
     COMMANDS.iter().filter(|spec| !spec.is_subcommand())
 }
@@ -263,6 +268,36 @@ const CONFIG_HELP: &[&str] = &[
     "    Set the configuration <directive> to <value>.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
+    "HELP",
+    "    Prints this help.",
+];
+
+const CLUSTER_HELP: &[&str] = &[
+    "CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "COUNT-FAILURE-REPORTS <node-id>",
+    "    Return number of failure reports for <node-id>.",
+    "COUNTKEYSINSLOT <slot>",
+    "    Return the number of keys in <slot>.",
+    "FAILOVER [FORCE|TAKEOVER]",
+    "    Promote current replica node to being a master.",
+    "GETKEYSINSLOT <slot> <count>",
+    "    Return key names stored by current node in a slot.",
+    "INFO",
+    "    Return information about the cluster.",
+    "KEYSLOT <key>",
+    "    Return the hash slot for <key>.",
+    "MYID",
+    "    Return the node id.",
+    "NODES",
+    "    Return cluster configuration seen by node. Output format:",
+    "    <id> <ip:port> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",
+    "REPLICAS <node-id>",
+    "    Return <node-id> replicas.",
+    "SLOTS",
+    "    Return information about slots range mappings. Each range is made of:",
+    "    start, end, master and replicas IP addresses, ports and ids",
+    "SHARDS",
+    "    Return information about slot range mappings and the nodes associated with them.",
     "HELP",
     "    Prints this help.",
 ];

@@ -5,14 +5,17 @@
 //! so that an error stays one line of RESP.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::table::CommandId;
 
 /// A command's error reply.
 ///
-/// All of them are normal in running; none of them changed state. `Display` is the text after the
+/// All of them are normal in running; none of them changed state, but for `OutcomeUnknown`, which
+/// cannot know. `Display` is the text after the
 /// `-` of RESP, code word included; quoted bytes that are not UTF-8 are replaced there, and kept
-/// by [`write_to`](Self::write_to). Making one allocates only where the text quotes the client.
+/// by [`write_to`](Self::write_to). Making one allocates only where the text quotes the client; MOVED
+/// shares the address with whoever knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -117,6 +120,47 @@ pub enum CommandError {
     AuthRequired,
     /// `NOPERM this user has no permissions to run the '...' command`
     NoPermission(CommandId),
+    /// `ERR timeout is not an integer or out of range`: WAIT.
+    TimeoutNotAnInteger,
+    /// `ERR timeout is negative`: WAIT.
+    TimeoutNegative,
+    /// `ERR This instance has cluster support disabled`
+    ClusterDisabled,
+    /// `MOVED <slot> <host>:<port>`: another node serves the slot.
+    Moved {
+        /// The keys' slot.
+        slot: u16,
+        /// Host and port of who serves it, divided by a colon; no CR or LF.
+        address: Arc<str>,
+    },
+    /// `CROSSSLOT Keys in request don't hash to the same slot`
+    CrossSlot,
+    /// `TRYAGAIN Multiple keys request during rehashing of slot`: the slot is changing hands, or a
+    /// command was forwarded too often; it was not executed.
+    TryAgain,
+    /// `CLUSTERDOWN Hash slot not served`: nobody is known to serve the slot.
+    SlotNotServed,
+    /// `CLUSTERDOWN The cluster is down`: too few nodes can be heard.
+    ClusterDown,
+    /// `CLUSTERDOWN The cluster is down and only accepts read commands`
+    ClusterDownReadsOnly,
+    /// `READONLY You can't write against a read only replica.`
+    ReadOnlyReplica,
+    /// `ERR outcome is unknown: ...`: the node that the command was forwarded to did not answer in
+    /// time. Whether it was executed is unknown: the one error after which state may have changed.
+    OutcomeUnknown,
+    /// `ERR Invalid slot`
+    InvalidSlot,
+    /// `ERR Invalid slot or number of keys`
+    InvalidSlotOrCount,
+    /// `ERR Unknown node ...`
+    UnknownNode(Box<[u8]>),
+    /// `ERR The specified node is not a master`
+    NotAMaster,
+    /// `ERR You should send CLUSTER FAILOVER to a replica`
+    FailoverNotReplica,
+    /// `ERR unknown subcommand or wrong number of arguments for '...'. Try CLUSTER HELP.`
+    ClusterArity(Box<[u8]>),
 }
 
 impl CommandError {
@@ -134,6 +178,20 @@ impl CommandError {
         text.extend_from_slice(b"') - ");
         text.extend_from_slice(reason.as_bytes());
         Self::ConfigSet(text.into())
+    }
+
+    /// `ERR Unknown node <id>`.
+    #[must_use]
+    pub fn unknown_node(id: &[u8]) -> Self {
+        Self::UnknownNode(quoted(id))
+    }
+
+    /// `ERR unknown subcommand or wrong number of arguments for '<subcommand>'. Try CLUSTER HELP.`
+    #[must_use]
+    pub fn cluster_arity(subcommand: &[u8]) -> Self {
+        let mut text = Vec::new();
+        quote_into(&mut text, subcommand, QUOTED_BYTES_MAX);
+        Self::ClusterArity(text.into())
     }
 
     pub(super) fn unknown_command(args: &[&[u8]]) -> Self {
@@ -196,6 +254,12 @@ impl CommandError {
 
     /// Appends the text after the `-` of RESP, without CR LF; it holds neither.
     pub fn write_to(&self, out: &mut Vec<u8>) {
+        if let Self::Moved { slot, address } = self {
+            out.extend_from_slice(b"MOVED ");
+            out.extend_from_slice(itoa::Buffer::new().format(*slot).as_bytes());
+            out.push(b' ');
+            return out.extend_from_slice(address.as_bytes());
+        }
         let (before, quoted, after) = self.parts();
         out.extend_from_slice(before.as_bytes());
         out.extend_from_slice(quoted);
@@ -246,6 +310,12 @@ impl CommandError {
                 "ERR CONFIG SET failed (possibly related to argument '",
                 text,
                 "",
+            ),
+            Self::UnknownNode(text) => ("ERR Unknown node ", text, ""),
+            Self::ClusterArity(text) => (
+                "ERR unknown subcommand or wrong number of arguments for '",
+                text,
+                "'. Try CLUSTER HELP.",
             ),
             fixed => (fixed.fixed_text(), b"", ""),
         }
@@ -302,6 +372,24 @@ impl CommandError {
             }
             Self::WrongPassword => "WRONGPASS invalid username-password pair or user is disabled.",
             Self::AuthRequired => "NOAUTH Authentication required.",
+            Self::TimeoutNotAnInteger => "ERR timeout is not an integer or out of range",
+            Self::TimeoutNegative => "ERR timeout is negative",
+            Self::ClusterDisabled => "ERR This instance has cluster support disabled",
+            Self::CrossSlot => "CROSSSLOT Keys in request don't hash to the same slot",
+            Self::TryAgain => "TRYAGAIN Multiple keys request during rehashing of slot",
+            Self::SlotNotServed => "CLUSTERDOWN Hash slot not served",
+            Self::ClusterDown => "CLUSTERDOWN The cluster is down",
+            Self::ClusterDownReadsOnly => {
+                "CLUSTERDOWN The cluster is down and only accepts read commands"
+            }
+            Self::ReadOnlyReplica => "READONLY You can't write against a read only replica.",
+            Self::OutcomeUnknown => {
+                "ERR outcome is unknown: the node that holds the key did not answer in time"
+            }
+            Self::InvalidSlot => "ERR Invalid slot",
+            Self::InvalidSlotOrCount => "ERR Invalid slot or number of keys",
+            Self::NotAMaster => "ERR The specified node is not a master",
+            Self::FailoverNotReplica => "ERR You should send CLUSTER FAILOVER to a replica",
             Self::WrongArity(_)
             | Self::UnknownCommand(_)
             | Self::UnknownSubcommand(_)
@@ -313,13 +401,19 @@ impl CommandError {
             | Self::ClientType(_)
             | Self::ConfigUnknown(_)
             | Self::ConfigSet(_)
-            | Self::NoPermission(_) => "",
+            | Self::NoPermission(_)
+            | Self::Moved { .. }
+            | Self::UnknownNode(_)
+            | Self::ClusterArity(_) => "",
         }
     }
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Moved { slot, address } = self {
+            return write!(f, "MOVED {slot} {address}");
+        }
         let (before, quoted, after) = self.parts();
         write!(f, "{before}{}{after}", String::from_utf8_lossy(quoted))
     }

@@ -10,7 +10,7 @@ pub mod number;
 mod parse;
 pub mod table;
 
-pub use describe::{reply_client_help, reply_command, reply_config_help};
+pub use describe::{reply_client_help, reply_cluster_help, reply_command, reply_config_help};
 pub use error::CommandError;
 
 /// The arguments of one command, its name first.
@@ -122,6 +122,55 @@ pub enum ConnectionCommand<'a> {
     Watch { keys: &'a [&'a [u8]] },
     /// UNWATCH
     Unwatch,
+    /// CLUSTER subcommands.
+    Cluster(ClusterCommand<'a>),
+    /// READONLY: reads may be answered by a replica.
+    ReadOnly,
+    /// READWRITE: takes READONLY back.
+    ReadWrite,
+    /// ASKING: no slot is ever half moved here, so it changes nothing.
+    Asking,
+    /// WAIT numreplicas timeout; a timeout of 0 never ends.
+    Wait { replicas: i64, timeout_ms: u64 },
+}
+
+/// CLUSTER subcommands.
+///
+/// Arguments stand here as they came: without a cluster they are not looked at.
+#[expect(missing_docs, reason = "fields are the words of the syntax")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterCommand<'a> {
+    /// CLUSTER COUNT-FAILURE-REPORTS node-id
+    CountFailureReports { id: &'a [u8] },
+    /// CLUSTER COUNTKEYSINSLOT slot
+    CountKeysInSlot { slot: &'a [u8] },
+    /// CLUSTER FAILOVER \[FORCE|TAKEOVER\]; `argv` is the whole, name included.
+    Failover { argv: &'a [&'a [u8]] },
+    /// CLUSTER GETKEYSINSLOT slot count
+    GetKeysInSlot { slot: &'a [u8], count: &'a [u8] },
+    /// CLUSTER INFO
+    Info,
+    /// CLUSTER KEYSLOT key
+    KeySlot { key: &'a [u8] },
+    /// CLUSTER MYID
+    MyId,
+    /// CLUSTER REPLICAS node-id (and SLAVES)
+    Replicas { id: &'a [u8] },
+    /// CLUSTER NODES, SHARDS and SLOTS: who serves what.
+    Map(ClusterMap),
+    /// CLUSTER HELP
+    Help,
+}
+
+/// The three forms in which a cluster is described to its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterMap {
+    /// CLUSTER NODES
+    Nodes,
+    /// CLUSTER SHARDS
+    Shards,
+    /// CLUSTER SLOTS
+    Slots,
 }
 
 /// CLIENT subcommands.

@@ -3,6 +3,7 @@
 //! What depends on stored values is left to whoever executes. One check that Redis makes only
 //! when the key exists is made always: the expire time of GETEX.
 
+mod cluster;
 mod connection;
 mod expiry;
 mod keyspace;
@@ -10,8 +11,8 @@ mod string;
 
 use super::table::{CommandId as Id, CommandSpec};
 use super::{
-    Argv, ClientCommand, Command, CommandCommand, CommandError, ConnectionCommand, DataCommand,
-    SetCondition, SetReply, TtlForm,
+    Argv, ClientCommand, ClusterCommand, ClusterMap, Command, CommandCommand, CommandError,
+    ConnectionCommand, DataCommand, SetCondition, SetReply, TtlForm,
 };
 use expiry::{Clock, Unit};
 
@@ -48,7 +49,7 @@ fn parse_any<'a>(id: Id, argv: Argv<'a>, args: &'a [&'a [u8]]) -> Parsed<Command
         Id::Hello => connection::hello(rest(1)?)?,
         Id::Select => connection::select(key()?)?,
         // Containers alone: only COMMAND is a command itself, and `lookup` refuses the others.
-        Id::Client | Id::Config => return Err(arity()),
+        Id::Client | Id::Cluster | Id::Config => return Err(arity()),
         Id::ClientId => ConnectionCommand::Client(ClientCommand::Id),
         Id::ClientSetName => connection::client_set_name(rest(2)?)?,
         Id::ClientGetName => ConnectionCommand::Client(ClientCommand::GetName),
@@ -77,6 +78,23 @@ fn parse_any<'a>(id: Id, argv: Argv<'a>, args: &'a [&'a [u8]]) -> Parsed<Command
         Id::Discard => ConnectionCommand::Discard,
         Id::Watch => ConnectionCommand::Watch { keys: rest(1)? },
         Id::Unwatch => ConnectionCommand::Unwatch,
+        Id::ClusterHelp => ConnectionCommand::Cluster(ClusterCommand::Help),
+        Id::ClusterInfo => ConnectionCommand::Cluster(ClusterCommand::Info),
+        Id::ClusterMyId => ConnectionCommand::Cluster(ClusterCommand::MyId),
+        Id::ClusterNodes => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Nodes)),
+        Id::ClusterShards => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Shards)),
+        Id::ClusterSlots => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Slots)),
+        Id::ClusterCountFailureReports
+        | Id::ClusterCountKeysInSlot
+        | Id::ClusterFailover
+        | Id::ClusterGetKeysInSlot
+        | Id::ClusterKeySlot
+        | Id::ClusterReplicas
+        | Id::ClusterSlaves => ConnectionCommand::Cluster(cluster::with_arguments(id, args)?),
+        Id::ReadOnly => ConnectionCommand::ReadOnly,
+        Id::ReadWrite => ConnectionCommand::ReadWrite,
+        Id::Asking => ConnectionCommand::Asking,
+        Id::Wait => cluster::wait(args)?,
         data => return parse_data(data, argv, args).map(Command::Data),
     };
     Ok(Command::Connection(connection))

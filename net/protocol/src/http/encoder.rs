@@ -288,7 +288,12 @@ fn status_of(error: &CommandError) -> Status {
         CommandError::OutOfMemory => Status::InsufficientStorage,
         CommandError::KeyTooLong => Status::UriTooLong,
         CommandError::ValueTooLong | CommandError::StringTooLong => Status::ContentTooLarge,
-        CommandError::Busy | CommandError::TooManyClients => Status::ServiceUnavailable,
+        CommandError::Busy
+        | CommandError::TooManyClients
+        | CommandError::TryAgain
+        | CommandError::SlotNotServed
+        | CommandError::ClusterDown
+        | CommandError::ClusterDownReadsOnly => Status::ServiceUnavailable,
         // The decoder lets nothing through that could be wrong in another way.
         _ => Status::InternalServerError,
     }

@@ -8,6 +8,7 @@ use fulmar_protocol::command::number::parse_i64;
 use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::resp::RespVersion;
 
+use super::Endpoint;
 use crate::Now;
 
 /// What a connection knows of its client. The connection keeps the public fields up to date.
@@ -34,6 +35,15 @@ pub struct ClientState {
     pub last_command: Option<CommandId>,
     /// CLIENT NO-EVICT ON. Clients are not evicted here, so nothing follows from it.
     pub is_no_evict: bool,
+    /// Which of the node's endpoints it connected to.
+    pub endpoint: Endpoint,
+    /// It asked for the cluster's map, or sent READONLY: it is sent where a key lives, and what it
+    /// asks of all keys is asked of this node alone.
+    pub is_cluster_client: bool,
+    /// READONLY: replicas may answer its reads.
+    pub is_readonly: bool,
+    /// Replicas that have acknowledged everything that it wrote: what WAIT answers.
+    pub replicas_acknowledged: u32,
     /// The connection closes when its replies are sent.
     pub is_closing: bool,
     /// Commands queued in its open transaction.
@@ -61,6 +71,10 @@ impl ClientState {
             last_active: now.time,
             last_command: None,
             is_no_evict: false,
+            endpoint: Endpoint::Primary,
+            is_cluster_client: false,
+            is_readonly: false,
+            replicas_acknowledged: 0,
             is_closing: false,
             queued_commands: None,
             watched_keys: 0,
@@ -142,6 +156,7 @@ impl ClientState {
         let flags = [
             (self.queued_commands.is_some(), 'x'),
             (self.is_closing, 'c'),
+            (self.is_readonly, 'r'),
             (self.is_no_evict, 'e'),
         ];
         if flags.iter().all(|(is_set, _)| !is_set) {

@@ -59,8 +59,9 @@ impl Parameter {
         found.map(|&(_, parameter)| parameter)
     }
 
-    fn value(self, config: &NodeConfig) -> String {
+    fn value(self, config: &NodeConfig, is_cluster: bool) -> String {
         match self {
+            Self::ClusterEnabled if is_cluster => "yes".into(),
             Self::Appendonly | Self::ClusterEnabled => "no".into(),
             Self::Bind => config.bind.clone(),
             Self::Databases => "1".into(),
@@ -78,6 +79,7 @@ impl Parameter {
 /// Replies the parameters that match any pattern, each once.
 pub(super) fn get(patterns: &[&[u8]], node: &dyn Node, reply: &mut dyn ReplySink) {
     let config = node.config();
+    let is_cluster = node.cluster().is_some();
     let mut wanted: Vec<(&[u8], Parameter)> = Vec::new();
     for &pattern in patterns {
         // A name in full is repeated as the client spelled it.
@@ -96,7 +98,7 @@ pub(super) fn get(patterns: &[&[u8]], node: &dyn Node, reply: &mut dyn ReplySink
     reply.map(wanted.len());
     for (name, parameter) in wanted {
         reply.bulk(name);
-        reply.bulk(parameter.value(&config).as_bytes());
+        reply.bulk(parameter.value(&config, is_cluster).as_bytes());
     }
 }
 
@@ -104,6 +106,7 @@ pub(super) fn get(patterns: &[&[u8]], node: &dyn Node, reply: &mut dyn ReplySink
 /// wants, say, `save ""` gets what it wants.
 pub(super) fn set(pairs: &[&[u8]], node: &mut dyn Node) -> Result<(), CommandError> {
     let config = node.config();
+    let is_cluster = node.cluster().is_some();
     let mut seen = Vec::new();
     let mut changes = Vec::new();
     for pair in pairs.chunks_exact(2) {
@@ -113,7 +116,7 @@ pub(super) fn set(pairs: &[&[u8]], node: &mut dyn Node) -> Result<(), CommandErr
             return Err(CommandError::config_set(name, "duplicate parameter"));
         }
         seen.push(parameter);
-        let change = change(parameter, value, &config);
+        let change = change(parameter, value, &config, is_cluster);
         if let Some(change) = change.map_err(|reason| CommandError::config_set(name, reason))? {
             changes.push((name, change));
         }
@@ -134,6 +137,7 @@ fn change(
     parameter: Parameter,
     value: &[u8],
     config: &NodeConfig,
+    is_cluster: bool,
 ) -> Result<Option<ConfigChange>, &'static str> {
     match parameter {
         Parameter::Maxclients => match number::parse_i64(value).map(u32::try_from) {
@@ -148,7 +152,13 @@ fn change(
             }
             Some(_) => Err("argument must be between 0 and 2147483647 inclusive"),
         },
-        fixed if value.eq_ignore_ascii_case(fixed.value(config).as_bytes()) => Ok(None),
-        _ => Err(IMMUTABLE),
+        fixed => {
+            let current = fixed.value(config, is_cluster);
+            if value.eq_ignore_ascii_case(current.as_bytes()) {
+                Ok(None)
+            } else {
+                Err(IMMUTABLE)
+            }
+        }
     }
 }

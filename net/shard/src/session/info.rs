@@ -3,11 +3,12 @@
 //! What Redis reports and Fulmar does not have or does not measure is left out, not filled in.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use fulmar_engine::Stats;
 use fulmar_engine::limits::PAGE_BYTES;
 
-use super::{FULMAR_VERSION, Node, NodeConfig, NodeFacts, NodeStats, REDIS_VERSION};
+use super::{ClusterView, FULMAR_VERSION, Node, NodeConfig, NodeFacts, NodeStats, REDIS_VERSION};
 use crate::Now;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -17,6 +18,7 @@ struct Snapshot {
     facts: NodeFacts,
     config: NodeConfig,
     stats: NodeStats,
+    cluster: Option<Arc<ClusterView>>,
     now: Now,
 }
 
@@ -48,6 +50,7 @@ pub(super) fn render(names: &[&[u8]], node: &mut dyn Node, now: Now) -> String {
         facts,
         config,
         stats: node.stats(),
+        cluster: node.cluster(),
         now,
     };
     let asks = |word: &str| {
@@ -74,6 +77,11 @@ pub(super) fn render(names: &[&[u8]], node: &mut dyn Node, now: Now) -> String {
     out
 }
 
+/// Redis's name for a node in a cluster, and for one without.
+pub(super) const fn mode(is_cluster: bool) -> &'static str {
+    if is_cluster { "cluster" } else { "standalone" }
+}
+
 fn field(out: &mut String, name: &str, value: impl fmt::Display) -> fmt::Result {
     write!(out, "{name}:{value}\r\n")
 }
@@ -82,7 +90,7 @@ fn write_server(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     let facts = &snapshot.facts;
     field(out, "redis_version", REDIS_VERSION)?;
     field(out, "fulmar_version", FULMAR_VERSION)?;
-    field(out, "redis_mode", "standalone")?;
+    field(out, "redis_mode", mode(snapshot.cluster.is_some()))?;
     field(out, "os", &facts.operating_system)?;
     field(out, "arch_bits", usize::BITS)?;
     field(out, "multiplexing_api", "io_uring")?;
@@ -170,7 +178,10 @@ fn write_stats(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     field(out, "total_error_replies", stats.shards.commands.errors())
 }
 
-fn write_replication(_: &Snapshot, out: &mut String) -> fmt::Result {
+fn write_replication(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
+    if let Some(cluster) = &snapshot.cluster {
+        return cluster.write_replication(out);
+    }
     field(out, "role", "master")?;
     field(out, "connected_slaves", 0)
 }
@@ -190,8 +201,12 @@ fn write_command_stats(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn write_cluster(_: &Snapshot, out: &mut String) -> fmt::Result {
-    field(out, "cluster_enabled", 0)
+fn write_cluster(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
+    field(out, "cluster_enabled", u8::from(snapshot.cluster.is_some()))?;
+    match &snapshot.cluster {
+        Some(cluster) => cluster.write_section(out),
+        None => Ok(()),
+    }
 }
 
 fn write_keyspace(snapshot: &Snapshot, out: &mut String) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Commands that the connection and the node answer, without a shard: PING, HELLO, CLIENT,
+//! Commands that the connection and the node answer, without a shard: PING, HELLO, CLIENT, CLUSTER,
 //! COMMAND, CONFIG, INFO, TIME and their like.
 //!
 //! Pure like the rest: [`ClientState`] is one connection's part, and [`Node`] is asked for what only
@@ -6,6 +6,7 @@
 //! [`Transaction`](crate::Transaction), because they hold shards.
 
 mod client;
+mod cluster;
 mod config;
 mod info;
 mod node;
@@ -21,6 +22,10 @@ use fulmar_protocol::{CommandError, ReplySink};
 use crate::{Now, Outcome};
 
 pub use client::ClientState;
+pub use cluster::{
+    ClusterStatus, ClusterView, Endpoint, EndpointId, Failover, MemberPorts, MemberView,
+    SLOT_KEYS_MAX, visit_slot,
+};
 pub use config::{ConfigChange, NotChangeable};
 pub use node::{Node, NodeConfig, NodeFacts, NodeStats};
 
@@ -106,7 +111,7 @@ fn answer(
                 return Err(CommandError::WrongPassword);
             }
             client.greet(version, name);
-            reply_hello(client, reply);
+            reply_hello(client, node.cluster().is_some(), reply);
         }
         // The index was checked: there is only one.
         ConnectionCommand::Select { .. } => reply.ok(),
@@ -128,6 +133,26 @@ fn answer(
             reply.verbatim(&info::render(sections, node, now));
         }
         ConnectionCommand::Time => reply_time(now, reply),
+        ConnectionCommand::Cluster(ref command) => {
+            cluster::answer(command, client, node, now, reply)?;
+        }
+        ConnectionCommand::ReadOnly => {
+            cluster::require(node)?;
+            client.is_cluster_client = true;
+            client.is_readonly = true;
+            reply.ok();
+        }
+        ConnectionCommand::ReadWrite => {
+            cluster::require(node)?;
+            client.is_readonly = false;
+            reply.ok();
+        }
+        ConnectionCommand::Asking => {
+            cluster::require(node)?;
+            reply.ok();
+        }
+        // Answered at once, as inside MULTI. Who waits for more has the connection wait before.
+        ConnectionCommand::Wait { .. } => reply.integer(client.replicas_acknowledged.into()),
         // The transaction's own. Queued, UNWATCH has nothing left to do: EXEC forgets all keys.
         // The others are not queued, and these are the errors that would be right in a queue.
         ConnectionCommand::Unwatch => reply.ok(),
@@ -183,7 +208,7 @@ fn answer_client(
     }
 }
 
-fn reply_hello(client: &ClientState, reply: &mut dyn ReplySink) {
+fn reply_hello(client: &ClientState, is_cluster: bool, reply: &mut dyn ReplySink) {
     reply.map(7);
     reply_text_pair("server", "redis", reply);
     reply_text_pair("version", REDIS_VERSION, reply);
@@ -194,8 +219,12 @@ fn reply_hello(client: &ClientState, reply: &mut dyn ReplySink) {
     });
     reply.bulk(b"id");
     reply.integer(client.id.cast_signed());
-    reply_text_pair("mode", "standalone", reply);
-    reply_text_pair("role", "master", reply);
+    reply_text_pair("mode", info::mode(is_cluster), reply);
+    let role = match client.endpoint {
+        Endpoint::Primary => "master",
+        Endpoint::Replica => "replica",
+    };
+    reply_text_pair("role", role, reply);
     reply.bulk(b"modules");
     reply.array(0);
 }

@@ -1,11 +1,15 @@
 //! What only the process knows, asked for by the commands that report it.
 
-use super::{ClientState, ConfigChange, NotChangeable};
-use crate::ShardStats;
+use std::sync::Arc;
+
+use fulmar_protocol::CommandError;
+
+use super::{ClientState, ClusterView, ConfigChange, Failover, NotChangeable};
+use crate::{Now, ShardStats};
 
 /// The process behind a connection.
 ///
-/// Its methods are called for INFO, CONFIG and CLIENT LIST only, never per request. They may give
+/// Its methods are called for HELLO, INFO, CONFIG, CLUSTER and CLIENT LIST only, never per request. They may give
 /// snapshots that are a moment old.
 pub trait Node {
     /// What it is.
@@ -28,6 +32,35 @@ pub trait Node {
 
     /// Sets all counts of events to zero.
     fn reset_stats(&mut self);
+
+    /// The cluster, as last seen; none if there is none.
+    fn cluster(&self) -> Option<Arc<ClusterView>> {
+        None
+    }
+
+    /// Shows the live keys of a slot that this node holds, until `visit` gives `false`; see
+    /// [`visit_slot`](super::visit_slot). Asked only where there is a cluster.
+    ///
+    /// # Errors
+    /// [`CommandError::TryAgain`] if the slot's shard cannot be looked at; then nothing was shown.
+    fn visit_slot(
+        &mut self,
+        slot: u16,
+        now: Now,
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), CommandError> {
+        let _ = (slot, now, visit);
+        Err(CommandError::TryAgain)
+    }
+
+    /// Begins to make this node the primary of the ranges that it holds replicas of.
+    ///
+    /// # Errors
+    /// What is answered instead of OK.
+    fn fail_over(&mut self, how: Failover) -> Result<(), CommandError> {
+        let _ = how;
+        Err(CommandError::FailoverNotReplica)
+    }
 }
 
 /// What a node is: mostly fixed from its start.

@@ -1,5 +1,6 @@
 //! Tests of the crate's public behaviour, over bytes: decoder, route, execution, encoder.
 
+mod cluster;
 mod model;
 mod redis;
 mod session;

@@ -8,6 +8,8 @@ const SESSION: Flags = ALWAYS.and(Flags::NO_SCRIPT);
 const OPERATOR: Flags = SESSION.and(Flags::ADMIN);
 const TRANSACTION: Flags = SESSION.and(Flags::FAST).and(Flags::ALLOW_BUSY);
 const HANDSHAKE: Flags = TRANSACTION.and(Flags::NO_AUTH);
+const CLUSTER_OPERATOR: Flags = Flags::ADMIN.and(Flags::STALE);
+const CLUSTER_CHANGE: Flags = CLUSTER_OPERATOR.and(Flags::NO_ASYNC_LOADING);
 const EXEC: Flags = SESSION.and(Flags::SKIP_SLOWLOG);
 const READ_FAST: Flags = Flags::READONLY.and(Flags::FAST);
 const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
@@ -362,6 +364,103 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         ),
     spec(Id::Unwatch, "unwatch", 1, Group::Transactions, TRANSACTION)
         .docs("2.2.0", "O(1)", "Forget about all watched keys"),
+    spec(Id::Cluster, "cluster", -2, Group::Cluster, Flags::NONE)
+        .container(13)
+        .docs("3.0.0", "Depends on subcommand.", "A container for cluster commands"),
+    spec(
+        Id::ClusterCountFailureReports,
+        "cluster|count-failure-reports",
+        3,
+        Group::Cluster,
+        CLUSTER_OPERATOR,
+    )
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "3.0.0",
+            "O(N) where N is the number of failure reports",
+            "Return the number of failure reports active for a given node",
+        ),
+    spec(Id::ClusterCountKeysInSlot, "cluster|countkeysinslot", 3, Group::Cluster, Flags::STALE)
+        .scope(Scope::AllShards)
+        .docs("3.0.0", "O(1)", "Return the number of local keys in the specified hash slot"),
+    spec(Id::ClusterFailover, "cluster|failover", -2, Group::Cluster, CLUSTER_CHANGE)
+        .docs("3.0.0", "O(1)", "Forces a replica to perform a manual failover of its master."),
+    spec(Id::ClusterGetKeysInSlot, "cluster|getkeysinslot", 4, Group::Cluster, Flags::STALE)
+        .scope(Scope::AllShards)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "3.0.0",
+            "O(log(N)) where N is the number of requested keys",
+            "Return local key names in the specified hash slot",
+        ),
+    spec(Id::ClusterInfo, "cluster|info", 2, Group::Cluster, Flags::STALE)
+        .tips(&["nondeterministic_output"])
+        .docs("3.0.0", "O(1)", "Provides info about Redis Cluster node state"),
+    spec(Id::ClusterKeySlot, "cluster|keyslot", 3, Group::Cluster, Flags::STALE)
+        .docs(
+            "3.0.0",
+            "O(N) where N is the number of bytes in the key",
+            "Returns the hash slot of the specified key",
+        ),
+    spec(Id::ClusterMyId, "cluster|myid", 2, Group::Cluster, Flags::STALE)
+        .docs("3.0.0", "O(1)", "Return the node id"),
+    spec(Id::ClusterNodes, "cluster|nodes", 2, Group::Cluster, Flags::STALE)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "3.0.0",
+            "O(N) where N is the total number of Cluster nodes",
+            "Get Cluster config for the node",
+        ),
+    spec(Id::ClusterReplicas, "cluster|replicas", 3, Group::Cluster, CLUSTER_OPERATOR)
+        .tips(&["nondeterministic_output"])
+        .docs("5.0.0", "O(1)", "List replica nodes of the specified master node"),
+    spec(Id::ClusterShards, "cluster|shards", 2, Group::Cluster, Flags::STALE)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "7.0.0",
+            "O(N) where N is the total number of cluster nodes",
+            "Get array of cluster slots to node mappings",
+        ),
+    spec(Id::ClusterSlaves, "cluster|slaves", 3, Group::Cluster, CLUSTER_OPERATOR)
+        .tips(&["nondeterministic_output"])
+        .deprecated("5.0.0", "`CLUSTER REPLICAS`")
+        .docs("3.0.0", "O(1)", "List replica nodes of the specified master node"),
+    spec(Id::ClusterSlots, "cluster|slots", 2, Group::Cluster, Flags::STALE)
+        .tips(&["nondeterministic_output"])
+        .deprecated("7.0.0", "`CLUSTER SHARDS`")
+        .docs(
+            "3.0.0",
+            "O(N) where N is the total number of Cluster nodes",
+            "Get array of Cluster slot to node mappings",
+        ),
+    spec(Id::ClusterHelp, "cluster|help", 2, Group::Cluster, ALWAYS)
+        .docs("5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    spec(Id::ReadOnly, "readonly", 1, Group::Cluster, ALWAYS_FAST)
+        .only_categories(&[Category::Connection])
+        .docs(
+            "3.0.0",
+            "O(1)",
+            "Enables read queries for a connection to a cluster replica node",
+        ),
+    spec(Id::ReadWrite, "readwrite", 1, Group::Cluster, ALWAYS_FAST)
+        .only_categories(&[Category::Connection])
+        .docs(
+            "3.0.0",
+            "O(1)",
+            "Disables read queries for a connection to a cluster replica node",
+        ),
+    spec(Id::Asking, "asking", 1, Group::Cluster, Flags::FAST)
+        .only_categories(&[Category::Connection])
+        .docs("3.0.0", "O(1)", "Sent by cluster clients after an -ASK redirect"),
+    spec(Id::Wait, "wait", 3, Group::Generic, Flags::NO_SCRIPT)
+        .only_categories(&[Category::Connection])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .docs(
+            "3.0.0",
+            "O(1)",
+            "Wait for the synchronous replication of all the write commands sent in the context of \
+             the current connection",
+        ),
 ];
 
 /// A row with the parts that every command has.
@@ -386,7 +485,7 @@ const fn spec(
             Group::Generic => Category::Keyspace.bit(),
             Group::String => Category::String.bit(),
             Group::Connection => Category::Connection.bit(),
-            Group::Server => 0,
+            Group::Server | Group::Cluster => 0,
             Group::Transactions => Category::Transaction.bit(),
         },
         since: "",

@@ -154,11 +154,47 @@ pub enum CommandId {
     Watch,
     /// UNWATCH
     Unwatch,
+    /// CLUSTER
+    Cluster,
+    /// CLUSTER COUNT-FAILURE-REPORTS
+    ClusterCountFailureReports,
+    /// CLUSTER COUNTKEYSINSLOT
+    ClusterCountKeysInSlot,
+    /// CLUSTER FAILOVER
+    ClusterFailover,
+    /// CLUSTER GETKEYSINSLOT
+    ClusterGetKeysInSlot,
+    /// CLUSTER INFO
+    ClusterInfo,
+    /// CLUSTER KEYSLOT
+    ClusterKeySlot,
+    /// CLUSTER MYID
+    ClusterMyId,
+    /// CLUSTER NODES
+    ClusterNodes,
+    /// CLUSTER REPLICAS
+    ClusterReplicas,
+    /// CLUSTER SHARDS
+    ClusterShards,
+    /// CLUSTER SLAVES
+    ClusterSlaves,
+    /// CLUSTER SLOTS
+    ClusterSlots,
+    /// CLUSTER HELP
+    ClusterHelp,
+    /// READONLY
+    ReadOnly,
+    /// READWRITE
+    ReadWrite,
+    /// ASKING
+    Asking,
+    /// WAIT
+    Wait,
 }
 
 impl CommandId {
     /// How many there are.
-    pub const COUNT: usize = Self::Unwatch as usize + 1;
+    pub const COUNT: usize = Self::Wait as usize + 1;
 
     /// Its index, below [`COUNT`](Self::COUNT).
     #[must_use]

@@ -12,7 +12,7 @@ use crate::command::CommandError;
 const FOLD: u64 = 0x2020_2020_2020_2020;
 
 /// Found by trial: with it no two names collide.
-const MULTIPLIER: u64 = 0xbb25_6ea4_46ab_982b;
+const MULTIPLIER: u64 = 0x847e_2dc7_79d8_6045;
 
 const SLOT_BITS: u32 = 8;
 

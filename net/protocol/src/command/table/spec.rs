@@ -258,9 +258,11 @@ impl Flags {
     pub const NO_AUTH: Self = Self(1 << 9);
     /// Also while the server is busy.
     pub const ALLOW_BUSY: Self = Self(1 << 10);
+    /// Not while a data set is loaded beside the one that is served.
+    pub const NO_ASYNC_LOADING: Self = Self(1 << 11);
 
     /// Each flag with Redis's name for it, in Redis's order.
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 12] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENY_OOM, "denyoom"),
@@ -271,6 +273,7 @@ impl Flags {
         (Self::SKIP_SLOWLOG, "skip_slowlog"),
         (Self::FAST, "fast"),
         (Self::NO_AUTH, "no_auth"),
+        (Self::NO_ASYNC_LOADING, "no_async_loading"),
         (Self::ALLOW_BUSY, "allow_busy"),
     ];
 
@@ -308,6 +311,8 @@ pub enum Group {
     Server,
     /// Transactions.
     Transactions,
+    /// The cluster.
+    Cluster,
 }
 
 impl Group {
@@ -320,6 +325,7 @@ impl Group {
             Self::Connection => "connection",
             Self::Server => "server",
             Self::Transactions => "transactions",
+            Self::Cluster => "cluster",
         }
     }
 }
