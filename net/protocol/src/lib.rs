@@ -4,11 +4,13 @@
 //! bytes --resp::Decoder--> argv --command::table + Command::parse--> Command
 //! bytes --http::Decoder--> Request ------------------------------------^
 //! bytes <--resp::Encoder / http::...-- ReplySink <-- whoever executes the command
+//! bytes <--node::Decoder, node::Encoder--> frames between nodes
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod command;
 pub mod http;
+pub mod node;
 pub mod reply;
 pub mod resp;
 

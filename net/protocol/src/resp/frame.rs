@@ -30,13 +30,13 @@ impl<'i> Slices<'i> {
     }
 
     #[inline]
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.inline_count = 0;
         self.many.clear();
     }
 
     #[inline]
-    pub(super) fn push(&mut self, slice: &'i [u8]) {
+    pub(crate) fn push(&mut self, slice: &'i [u8]) {
         match self.inline.get_mut(self.inline_count) {
             Some(place) => {
                 *place = slice;
