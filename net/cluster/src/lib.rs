@@ -9,6 +9,7 @@
 
 mod home;
 mod ids;
+pub mod placement;
 mod slot;
 mod time;
 pub mod topology;
