@@ -7,8 +7,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod decision;
 mod home;
 mod ids;
+pub mod message;
 pub mod placement;
 mod slot;
 mod time;

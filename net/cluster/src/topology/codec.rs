@@ -117,7 +117,7 @@ impl Topology {
     }
 }
 
-fn encode_member(member: &Member, out: &mut Vec<u8>) {
+pub(crate) fn encode_member(member: &Member, out: &mut Vec<u8>) {
     out.put_u64_le(member.id.0);
     out.put_u64_le(member.incarnation.0);
     out.put_u16_le(member.cores);
@@ -127,7 +127,7 @@ fn encode_member(member: &Member, out: &mut Vec<u8>) {
     out.put_slice(zone);
 }
 
-fn decode_member(bytes: &mut &[u8]) -> Result<Member, TopologyError> {
+pub(crate) fn decode_member(bytes: &mut &[u8]) -> Result<Member, TopologyError> {
     let id = NodeId(bytes.try_get_u64_le()?);
     let incarnation = Incarnation(bytes.try_get_u64_le()?);
     let cores = bytes.try_get_u16_le()?;

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::{ClusterId, Epoch, NodeId, RANGES_COUNT, Range};
 
 pub use codec::{TOPOLOGY_BYTES_MAX, TopologyError};
+pub(crate) use codec::{decode_member, encode_member};
 pub use copies::{COPIES_MAX, Copies, CopyList, REPLICAS_MAX};
 pub use member::{Member, ZONE_BYTES_MAX, Zone, ZoneTooLong};
 
