@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod coordinator;
 pub mod decision;
 mod home;
 mod ids;

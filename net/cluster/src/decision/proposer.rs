@@ -48,8 +48,10 @@ impl Proposer {
 
     /// Lets quorums be smaller by so many members: not Paxos any more, for tests of the checkers.
     #[cfg(feature = "sabotage")]
-    pub fn shrink_quorum(&mut self, by: usize) {
+    #[must_use]
+    pub fn with_smaller_quorum(mut self, by: usize) -> Self {
         self.quorum_less = by;
+        self
     }
 
     /// The topology whose members decide.

@@ -1,0 +1,238 @@
+//! Votes: a promise leaves when it is on disk and the streams of the accused are sealed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::timing::SEAL_MS;
+use super::{Coordinator, Event, SealedPosition};
+use crate::decision::{Ballot, Vote};
+use crate::message::{Accused, Message, Position};
+use crate::{NodeId, Range, Time, Topology};
+
+/// The vote, and what it did to this node.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    vote: Vote,
+    /// Since when something is promised, sealed or in doubt that only the next epoch ends.
+    pub(super) unsettled_since: Option<Time>,
+    sealed: BTreeSet<NodeId>,
+    serial: u64,
+    promise: Option<Promise>,
+    gather: Option<Gather>,
+}
+
+/// A promise that is given, or will be when the cores have sealed.
+#[derive(Debug)]
+struct Promise {
+    ballot: Ballot,
+    to: NodeId,
+    serial: u64,
+    positions: Option<Vec<Position>>,
+}
+
+/// An answer to the founder of a branch.
+#[derive(Debug)]
+struct Gather {
+    to: NodeId,
+    count: u64,
+    serial: u64,
+}
+
+impl Acceptor {
+    pub(super) fn new(vote: Vote) -> Self {
+        Self {
+            vote,
+            unsettled_since: None,
+            sealed: BTreeSet::new(),
+            serial: 0,
+            promise: None,
+            gather: None,
+        }
+    }
+
+    pub(super) fn vote(&self) -> &Vote {
+        &self.vote
+    }
+
+    /// Whether only another decision can end what an attempt left.
+    pub(super) fn is_stale(&self, now: Time) -> bool {
+        let since = self.unsettled_since;
+        since.is_some_and(|since| now.ms_since(since) > SEAL_MS)
+    }
+}
+
+impl Coordinator {
+    pub(super) fn receive_prepare(&mut self, from: NodeId, ballot: Ballot, accused: &[Accused]) {
+        let promised = self.acceptor.vote.promised;
+        if ballot < promised {
+            self.send(from, Message::Nack { ballot, promised });
+            return;
+        }
+        let given = self.acceptor.promise.as_ref();
+        if given.is_some_and(|promise| promise.ballot == ballot) {
+            self.give_promise();
+            return;
+        }
+        if let Some(node) = self.living(accused) {
+            self.send(from, Message::Alive { ballot, node });
+            return;
+        }
+        let promised = self.acceptor.vote.prepare(ballot);
+        promised.expect("the ballot isn't lower");
+        self.acceptor.unsettled_since.get_or_insert(self.now);
+        self.persist();
+        let dead = accused.iter().map(|accused| accused.id);
+        let ranges = self.ranges_of(&dead.clone().collect());
+        self.acceptor.sealed.extend(dead);
+        let serial = self.seal(ranges, &BTreeSet::new());
+        self.acceptor.promise = Some(Promise {
+            ballot,
+            to: from,
+            serial: serial.unwrap_or(0),
+            positions: serial.is_none().then(Vec::new),
+        });
+        self.give_promise();
+    }
+
+    /// An accused that this node knows to live. Learns of later starts from the accusation.
+    fn living(&mut self, accused: &[Accused]) -> Option<NodeId> {
+        for accused in accused {
+            if let Some(reborn) = accused.reborn
+                && accused.id != self.me
+            {
+                self.liveness.admits(accused.id, reborn, self.now);
+            }
+        }
+        let lives = |accused: &&Accused| {
+            if accused.id == self.me {
+                return accused.incarnation == self.incarnation();
+            }
+            let contact = self.liveness.get(accused.id);
+            let is_same = contact.is_some_and(|c| c.incarnation == accused.incarnation);
+            let has_quorum = contact.is_some_and(|c| c.has_quorum);
+            is_same && has_quorum && self.is_heard(accused.id)
+        };
+        accused.iter().find(lives).map(|accused| accused.id)
+    }
+
+    fn give_promise(&mut self) {
+        let accepted = self.acceptor.vote.accepted.clone();
+        let Some(promise) = &self.acceptor.promise else {
+            return;
+        };
+        let (to, ballot) = (promise.to, promise.ballot);
+        if let Some(positions) = promise.positions.clone() {
+            let message = Message::Promise {
+                ballot,
+                accepted,
+                positions,
+            };
+            self.send_durable(to, message);
+        }
+    }
+
+    pub(super) fn receive_accept(&mut self, from: NodeId, ballot: Ballot, topology: Arc<Topology>) {
+        let is_next = self.decided.as_ref().is_some_and(|mine| {
+            mine.cluster() == topology.cluster() && mine.epoch().next() == topology.epoch()
+        });
+        if !is_next || topology.branch().is_some() {
+            return;
+        }
+        let accepted = &self.acceptor.vote.accepted;
+        let is_again = accepted.as_ref().is_some_and(|(last, _)| *last == ballot);
+        if !is_again {
+            if let Err(promised) = self.acceptor.vote.accept(ballot, topology) {
+                self.send(from, Message::Nack { ballot, promised });
+                return;
+            }
+            self.acceptor.unsettled_since.get_or_insert(self.now);
+            self.persist();
+        }
+        self.send_durable(from, Message::Accepted { ballot });
+    }
+
+    /// The ranges of these primaries of which this node should have a copy.
+    fn ranges_of(&self, nodes: &BTreeSet<NodeId>) -> Vec<Range> {
+        let Some(topology) = self.decided.as_ref().filter(|_| self.is_current()) else {
+            return Vec::new();
+        };
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let is_in_branch = |range| {
+            let branch = self.branch.as_ref();
+            branch.is_some_and(|branch| branch.copies(range).is_held_by(self.me))
+        };
+        let held = topology.ranges().filter(|(range, copies)| {
+            nodes.contains(&copies.primary) && (copies.is_held_by(self.me) || is_in_branch(*range))
+        });
+        held.map(|(range, _)| range).collect()
+    }
+
+    /// Asks the cores to seal, unless nothing here is concerned.
+    fn seal(&mut self, ranges: Vec<Range>, silent: &BTreeSet<NodeId>) -> Option<u64> {
+        if ranges.is_empty() {
+            return None;
+        }
+        Some(self.push_seal(ranges, silent))
+    }
+
+    fn push_seal(&mut self, ranges: Vec<Range>, silent: &BTreeSet<NodeId>) -> u64 {
+        self.acceptor.serial += 1;
+        let serial = self.acceptor.serial;
+        let nodes = self.acceptor.sealed.union(silent).copied().collect();
+        self.outbox.push(Event::Seal {
+            serial,
+            nodes,
+            ranges,
+        });
+        serial
+    }
+
+    /// A branch ends the cores' seals. What was promised stays sealed.
+    pub(super) fn seal_again(&mut self) {
+        if !self.acceptor.sealed.is_empty() {
+            self.push_seal(Vec::new(), &BTreeSet::new());
+        }
+    }
+
+    pub(super) fn receive_sealed(&mut self, serial: u64, sealed: &[SealedPosition]) {
+        let branch = self.branch.as_ref();
+        let position = |sealed: &SealedPosition| Position {
+            range: sealed.range,
+            term: sealed.term,
+            seq: sealed.seq,
+            is_complete: sealed.is_complete,
+            is_branch_primary: branch
+                .is_some_and(|branch| branch.copies(sealed.range).primary == self.me),
+        };
+        let positions: Vec<Position> = sealed.iter().map(position).collect();
+        if let Some(promise) = &mut self.acceptor.promise
+            && promise.serial == serial
+            && promise.positions.is_none()
+        {
+            promise.positions = Some(positions);
+            self.give_promise();
+        } else if let Some(gather) = self
+            .acceptor
+            .gather
+            .take_if(|gather| gather.serial == serial)
+        {
+            let count = gather.count;
+            self.send(gather.to, Message::Gathered { count, positions });
+        }
+    }
+
+    /// Seals for the founder of a branch.
+    pub(super) fn answer_gather(&mut self, to: NodeId, count: u64, silent: &[NodeId]) {
+        let silent: BTreeSet<NodeId> = silent.iter().copied().collect();
+        let ranges = self.ranges_of(&silent);
+        match self.seal(ranges, &silent) {
+            Some(serial) => self.acceptor.gather = Some(Gather { to, count, serial }),
+            None => {
+                let positions = Vec::new();
+                self.send(to, Message::Gathered { count, positions });
+            }
+        }
+    }
+}

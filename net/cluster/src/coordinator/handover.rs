@@ -1,0 +1,276 @@
+//! Moves: where the next table comes from, and how a primary hands a range over.
+//!
+//! ```text
+//! proposer                      primary (maybe the same node)
+//!   HoldWrites(range, to) ----> holds writes, until `to` has everything
+//!   <---- HandOverReady(range)
+//!   decides the next epoch ---> forwards what it held
+//! ```
+//! The primary holds for `HOLD_MS` at most. If it hears of no decision by then, the attempt may
+//! still be decided later, so it goes on without counting acknowledgements for WAIT until the next
+//! epoch, which comes at last when the seals end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::timing::HOLD_MS;
+use super::{Coordinator, Event};
+use crate::decision::Change;
+use crate::message::{HandOver, Message};
+use crate::placement::Step;
+use crate::topology::{COPIES_MAX, CopyList};
+use crate::{Copies, Member, NodeId, Range, Term, Time, Topology};
+
+/// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the decision.
+const READY_MS: u64 = HOLD_MS / 2;
+
+/// A proposal that waits for primaries to hold writes.
+#[derive(Debug)]
+pub(super) struct Plan {
+    change: Change,
+    waiting: BTreeSet<Range>,
+    ready: BTreeSet<Range>,
+    until: Time,
+}
+
+/// Writes that this primary holds.
+#[derive(Debug)]
+pub(super) struct Hold {
+    ranges: Vec<Range>,
+    proposer: NodeId,
+    until: Time,
+}
+
+impl Coordinator {
+    pub(super) fn hold_deadline(&self) -> Option<Time> {
+        self.hold.as_ref().map(|hold| hold.until)
+    }
+
+    pub(super) fn plan_deadline(&self) -> Option<Time> {
+        self.plan.as_ref().map(|plan| plan.until)
+    }
+
+    /// What is to change if nobody died; starts the hand-overs that it needs.
+    pub(super) fn make_plan(
+        &mut self,
+        topology: &Topology,
+        joiners: Vec<Member>,
+    ) -> Option<Change> {
+        let leaving = self.requests.leaving(self.now);
+        let mut change = Change {
+            joiners,
+            ..Change::default()
+        };
+        let handovers = if leaving.is_empty() {
+            let step = self.next_step(topology, &change.joiners);
+            let handovers = step.as_ref().map(|step| step.handovers.clone());
+            change.table = step.map(|step| step.table);
+            handovers.unwrap_or_default()
+        } else {
+            self.evacuate(topology, &leaving, &mut change)
+        };
+        let is_nothing =
+            change.table.is_none() && change.joiners.is_empty() && change.removed.is_empty();
+        if is_nothing || handovers.is_empty() {
+            return (!is_nothing).then_some(change);
+        }
+        self.hold_writes(topology, change, handovers);
+        None
+    }
+
+    fn next_step(&self, topology: &Topology, joiners: &[Member]) -> Option<Step> {
+        let is_complete =
+            |range: Range, node: NodeId| self.requests.is_complete(topology, range, node);
+        if !self.turn.may_rebuild(self.now) && joiners.is_empty() {
+            return promotions(topology, &is_complete);
+        }
+        let place = self.config.place;
+        if joiners.is_empty() {
+            return place(topology, &is_complete, self.config.limits);
+        }
+        let mut parts = topology.to_parts();
+        parts.members.extend_from_slice(joiners);
+        let joined = Topology::new(parts).ok()?;
+        place(&joined, &is_complete, self.config.limits)
+    }
+
+    /// The table that takes everything from members that leave: their primaryships go to complete
+    /// copies; where there is none, one is started. Those that hold nothing alone any more are
+    /// removed, and so are those that waited too long.
+    fn evacuate(
+        &self,
+        topology: &Topology,
+        leaving: &BTreeMap<NodeId, bool>,
+        change: &mut Change,
+    ) -> Vec<Range> {
+        let mut shares: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for member in topology.members() {
+            if !leaving.contains_key(&member.id) {
+                shares.insert(member.id, 0);
+            }
+        }
+        if shares.is_empty() {
+            return Vec::new();
+        }
+        for (_, copies) in topology.ranges() {
+            shares.entry(copies.primary).and_modify(|count| *count += 1);
+        }
+        let mut handovers = Vec::new();
+        let mut needed = BTreeSet::new();
+        let mut table = Vec::new();
+        for (range, copies) in topology.ranges() {
+            let mut copies = copies.clone();
+            if leaving.contains_key(&copies.primary) {
+                let is_whole = |node: NodeId| {
+                    copies.replicas.contains(&node)
+                        || self.requests.is_complete(topology, range, node)
+                };
+                let heirs = copies.followers().filter(|node| shares.contains_key(node));
+                let heirs = heirs.filter(|&node| is_whole(node));
+                if let Some(heir) = heirs.min_by_key(|node| shares[node]) {
+                    *shares.entry(heir).or_default() += 1;
+                    hand_over(&mut copies, heir, topology.epoch().next());
+                    handovers.push(range);
+                } else {
+                    needed.insert(copies.primary);
+                    let has_learner = copies.learners.iter().any(|node| shares.contains_key(node));
+                    let fewest = shares.iter().min_by_key(|(_, count)| **count);
+                    if let Some((&node, _)) = fewest.filter(|_| !has_learner)
+                        && copies.learners.try_push(node).is_ok()
+                    {
+                        *shares.entry(node).or_default() += 1;
+                    }
+                }
+            }
+            table.push(copies);
+        }
+        let is_done =
+            |(id, waited): (&NodeId, &bool)| (*waited || !needed.contains(id)).then_some(*id);
+        change.removed = leaving.iter().filter_map(is_done).collect();
+        let mut ranges = topology.ranges().zip(&table);
+        if ranges.any(|((_, copies), next)| copies != next) {
+            change.table = Some(table);
+        }
+        handovers
+    }
+
+    fn hold_writes(&mut self, topology: &Topology, change: Change, handovers: Vec<Range>) {
+        let table = change.table.as_ref().expect("hand-overs are in a table");
+        let mut by_primary: BTreeMap<NodeId, Vec<HandOver>> = BTreeMap::new();
+        for &range in &handovers {
+            let to = table[usize::from(range.index())].primary;
+            let hand_overs = by_primary
+                .entry(topology.copies(range).primary)
+                .or_default();
+            hand_overs.push(HandOver { range, to });
+        }
+        self.plan = Some(Plan {
+            change,
+            waiting: handovers.into_iter().collect(),
+            ready: BTreeSet::new(),
+            until: self.now.plus_ms(READY_MS),
+        });
+        for (primary, hand_overs) in by_primary {
+            self.send(primary, Message::HoldWrites(hand_overs));
+        }
+    }
+
+    pub(super) fn receive_ready(&mut self, ranges: &[Range]) {
+        if let Some(plan) = &mut self.plan {
+            for range in ranges {
+                if plan.waiting.remove(range) {
+                    plan.ready.insert(*range);
+                }
+            }
+        }
+    }
+
+    /// The change of a plan whose hand-overs are ready, without those that had their time.
+    pub(super) fn take_ready_plan(&mut self, topology: &Topology) -> Option<Change> {
+        let now = self.now;
+        let plan = self
+            .plan
+            .take_if(|plan| plan.waiting.is_empty() || now >= plan.until)?;
+        self.counters.aborted_hand_overs += plan.waiting.len() as u64;
+        let mut change = plan.change;
+        if let Some(table) = &mut change.table {
+            for range in plan.waiting {
+                let copies = topology.copies(range);
+                change.removed.retain(|&node| node != copies.primary);
+                table[usize::from(range.index())] = copies.clone();
+            }
+        }
+        Some(change)
+    }
+
+    pub(super) fn receive_hold_writes(&mut self, from: NodeId, hand_overs: Vec<HandOver>) {
+        let Some(topology) = &self.decided else {
+            return;
+        };
+        let is_mine = |hand_over: &HandOver| {
+            let copies = topology.copies(hand_over.range);
+            copies.primary == self.me && copies.is_held_by(hand_over.to)
+        };
+        let can_hold = self.hold.is_none() && self.branch.is_none() && self.is_current();
+        if !can_hold || !hand_overs.iter().all(is_mine) {
+            return;
+        }
+        self.hold = Some(Hold {
+            ranges: hand_overs.iter().map(|hand_over| hand_over.range).collect(),
+            proposer: from,
+            until: self.now.plus_ms(HOLD_MS),
+        });
+        self.outbox.push(Event::Hold(hand_overs));
+    }
+
+    pub(super) fn receive_held(&mut self, ranges: &[Range]) {
+        let Some(hold) = &self.hold else {
+            return;
+        };
+        let is_held = |range: &Range| hold.ranges.contains(range);
+        let ready = ranges.iter().copied().filter(is_held).collect();
+        let proposer = hold.proposer;
+        self.send(proposer, Message::HandOverReady(ready));
+    }
+
+    /// Ends a hold that had its time.
+    pub(super) fn advance_hold(&mut self) {
+        let now = self.now;
+        if let Some(hold) = self.hold.take_if(|hold| now >= hold.until) {
+            self.acceptor.unsettled_since.get_or_insert(now);
+            self.outbox.push(Event::Release(hold.ranges));
+        }
+    }
+}
+
+/// Learners whose copies are whole become replicas; nothing else changes.
+fn promotions(topology: &Topology, is_complete: &dyn Fn(Range, NodeId) -> bool) -> Option<Step> {
+    let mut is_changed = false;
+    let mut table = Vec::new();
+    for (range, copies) in topology.ranges() {
+        let mut copies = copies.clone();
+        let room = COPIES_MAX - 1 - copies.replicas.len();
+        let learners = copies.learners.iter().copied();
+        let whole: CopyList = learners
+            .filter(|&node| is_complete(range, node))
+            .take(room)
+            .collect();
+        is_changed |= !whole.is_empty();
+        copies.learners.retain(|node| !whole.contains(node));
+        copies.replicas.extend(whole);
+        table.push(copies);
+    }
+    is_changed.then(|| Step {
+        table,
+        handovers: Vec::new(),
+    })
+}
+
+/// Makes a follower the primary, and the primary a replica.
+fn hand_over(copies: &mut Copies, heir: NodeId, term: Term) {
+    let before = std::mem::replace(&mut copies.primary, heir);
+    copies.replicas.retain(|node| *node != heir);
+    copies.learners.retain(|node| *node != heir);
+    // If there is no room, the heir was one too many, and the leaving member is not needed.
+    let _ = copies.replicas.try_push(before);
+    copies.term = term;
+}
