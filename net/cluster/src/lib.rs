@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod coordinator;
+pub mod datagram;
 pub mod decision;
 mod home;
 mod ids;
+mod mac;
 pub mod message;
 pub mod placement;
 mod slot;
@@ -19,6 +21,7 @@ pub mod topology;
 
 pub use home::{HomeTable, ShardIndex};
 pub use ids::{ClusterId, Epoch, Incarnation, NodeId, Seq, Term};
+pub use mac::{ClusterSecret, MAC_BYTES, Mac, Role};
 pub use slot::{RANGES_COUNT, Range, SLOTS_COUNT, SLOTS_PER_RANGE, Slot};
 pub use time::Time;
 pub use topology::{Copies, Member, Topology, Zone};
