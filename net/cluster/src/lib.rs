@@ -15,6 +15,7 @@ mod ids;
 mod mac;
 pub mod message;
 pub mod placement;
+pub mod replication;
 mod slot;
 mod time;
 pub mod topology;
