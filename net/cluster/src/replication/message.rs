@@ -80,6 +80,8 @@ pub enum EntryKind<'a> {
     SyncBegin {
         /// Names this sync, to go on with it in another session.
         sync: u64,
+        /// As in `Offer`.
+        history: &'a [Fork],
     },
     /// All items that were there are sent, and all changes up to `seq`.
     SyncEnd,

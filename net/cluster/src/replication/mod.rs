@@ -15,13 +15,24 @@
 //! | that connection can take bytes | `poll_control`; when it closes, `handle_source_closed` |
 //! | at the turn's end and on every tick | `advance` |
 
+mod copies;
+mod digest;
 mod history;
+mod key_set;
+mod lag;
 pub mod limits;
+mod link;
 mod log;
 mod message;
+mod source;
+mod state;
 mod store;
+mod topology;
 
+pub use copies::Role;
+pub use digest::{Digest, DigestWalk, NoDigest};
 pub use history::{Fork, History, Reign};
+pub use lag::Lag;
 pub use limits::{
     ACK_POSITIONS_MAX, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FORKS_MAX, Limits, PART_BYTES_MAX,
     SET_BYTES_MAX, SET_PARTS_MAX,
@@ -31,4 +42,6 @@ pub use message::{
     Address, Control, ControlSink, CopyPosition, Entry, EntryKind, EntrySink, Header, RemoteCore,
     StartFrom,
 };
+pub use source::Verdict;
+pub use state::{Counts, Replication, Write};
 pub use store::{ItemView, StageId, Store};

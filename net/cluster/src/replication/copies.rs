@@ -1,0 +1,251 @@
+//! One core's copies: what each of its ranges holds, and where that comes from.
+
+use super::limits::DROP_ITEMS_PER_STEP;
+use super::{Address, Fork, History, LogOffset, Store};
+use super::{CopyPosition, Reign};
+use crate::{HomeTable, RANGES_COUNT, Range, Seq, ShardIndex, Term};
+
+/// What this node is to a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It holds no copy, or one that no topology names.
+    #[default]
+    None,
+    /// It executes the writes.
+    Primary,
+    /// It follows the primary, and may take over.
+    Replica,
+    /// It follows the primary; a replica once it is complete.
+    Learner,
+}
+
+/// How far a follower is with its primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Holds something, and waits for an offer.
+    Waiting,
+    /// Drops what it holds, step by step.
+    Emptying { cursor: u64 },
+    /// Holds nothing.
+    #[default]
+    Empty,
+    /// Asks for what it has beyond the fork.
+    Rewinding { from: Seq, is_listed: bool },
+    /// Asked to follow from here.
+    Starting { from: Seq },
+    /// Follows, or is being filled.
+    Live,
+}
+
+/// One range's copy.
+#[derive(Debug)]
+pub(super) struct RangeCopy {
+    pub(super) range: Range,
+    pub(super) role: Role,
+    /// The term of the newest topology.
+    pub(super) term: Term,
+    /// The primary that the newest topology lets this copy follow.
+    pub(super) source: Option<Address>,
+    /// The term in which it follows that.
+    pub(super) followed_term: Term,
+    pub(super) history: History,
+    /// All writes up to here are in it, by the numbers of its history.
+    pub(super) seq: Seq,
+    /// No value is of a later write.
+    pub(super) head: Seq,
+    /// The log has all its changes after this.
+    pub(super) floor: Seq,
+    pub(super) is_complete: bool,
+    pub(super) follow: Follow,
+    /// The history that it will have when it has caught up with its primary's start.
+    pub(super) offered: Option<Box<History>>,
+    /// The full sync that fills it.
+    pub(super) sync: Option<u64>,
+    /// The end of the log when the own reign began.
+    pub(super) start_offset: LogOffset,
+    /// A `Start` is to be sent.
+    pub(super) is_start_due: bool,
+    /// A position is to be acknowledged.
+    pub(super) is_ack_due: bool,
+}
+
+impl RangeCopy {
+    fn new(range: Range) -> Self {
+        Self {
+            range,
+            role: Role::None,
+            term: Term::default(),
+            source: None,
+            followed_term: Term::default(),
+            history: History::default(),
+            seq: Seq(0),
+            head: Seq(0),
+            floor: Seq(0),
+            is_complete: false,
+            follow: Follow::Empty,
+            offered: None,
+            sync: None,
+            start_offset: LogOffset(0),
+            is_start_due: false,
+            is_ack_due: false,
+        }
+    }
+
+    /// How far it is; `None` if it holds nothing of any reign.
+    pub(super) fn position(&self) -> Option<CopyPosition> {
+        let last = self.history.last()?;
+        Some(CopyPosition {
+            range: self.range,
+            term: last.reign.term,
+            seq: self.seq,
+            is_complete: self.is_complete,
+        })
+    }
+
+    /// Where the current reign's own numbers begin.
+    pub(super) fn start(&self) -> Seq {
+        self.history.last().map_or(Seq(0), |fork| fork.start)
+    }
+
+    /// Takes over: what it holds is from now on what counts.
+    pub(super) fn begin_reign(&mut self, reign: Reign, log_head: LogOffset) {
+        let start = self.seq.max(self.head);
+        self.history.push(Fork {
+            reign,
+            seq: self.seq,
+            start,
+        });
+        if !self.is_complete {
+            self.floor = start;
+        }
+        (self.seq, self.head) = (start, start);
+        self.is_complete = true;
+        self.start_offset = log_head;
+        self.stop_following();
+        self.follow = Follow::Waiting;
+    }
+
+    /// Forgets what it was told by the primary so far. What it holds stays.
+    pub(super) fn stop_following(&mut self) {
+        self.offered = None;
+        self.sync = None;
+        self.is_start_due = false;
+        self.is_ack_due = false;
+        if self.is_holding() {
+            self.follow = Follow::Waiting;
+        }
+    }
+
+    /// Gives up what it holds, to be dropped in steps.
+    pub(super) fn begin_emptying(&mut self) {
+        self.stop_following();
+        self.forget();
+        self.follow = Follow::Emptying { cursor: 0 };
+    }
+
+    /// Notes that all it held is gone.
+    pub(super) fn set_empty(&mut self) {
+        let offered = self.offered.take();
+        self.stop_following();
+        self.forget();
+        self.follow = Follow::Empty;
+        self.offered = offered;
+        self.is_start_due = true;
+    }
+
+    fn forget(&mut self) {
+        self.history = History::default();
+        (self.seq, self.head, self.floor) = (Seq(0), Seq(0), Seq(0));
+        self.is_complete = false;
+    }
+
+    /// Whether it may hold something that is not being dropped.
+    pub(super) fn is_holding(&self) -> bool {
+        !matches!(self.follow, Follow::Emptying { .. } | Follow::Empty)
+    }
+
+    pub(super) fn is_emptying(&self) -> bool {
+        matches!(self.follow, Follow::Emptying { .. })
+    }
+
+    /// Drops some more of what it holds; true if there is more.
+    pub(super) fn go_on_emptying(&mut self, store: &mut dyn Store) -> bool {
+        let Follow::Emptying { cursor } = self.follow else {
+            return false;
+        };
+        let cursor = store.drop_range(self.range, cursor, DROP_ITEMS_PER_STEP);
+        if cursor == 0 {
+            self.set_empty();
+        } else {
+            self.follow = Follow::Emptying { cursor };
+        }
+        cursor != 0
+    }
+}
+
+/// The copies of all ranges at home on one core.
+#[derive(Debug)]
+pub(super) struct Copies {
+    places: Box<[u16; RANGES_COUNT as usize]>,
+    list: Vec<RangeCopy>,
+}
+
+/// No copy can be here.
+const ELSEWHERE: u16 = u16::MAX;
+
+impl Copies {
+    pub(super) fn new(homes: &HomeTable, core: ShardIndex) -> Self {
+        let mut places = Box::new([ELSEWHERE; RANGES_COUNT as usize]);
+        let mut list = Vec::new();
+        for range in Range::all().filter(|&range| homes.home(range) == core) {
+            let place = u16::try_from(list.len()).expect("below RANGES_COUNT");
+            places[usize::from(range.index())] = place;
+            list.push(RangeCopy::new(range));
+        }
+        Self { places, list }
+    }
+
+    /// Number of ranges at home here.
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// A range's position among those of this core.
+    #[inline]
+    pub(super) fn place(&self, range: Range) -> Option<usize> {
+        let place = self.places[usize::from(range.index())];
+        (place != ELSEWHERE).then_some(usize::from(place))
+    }
+
+    #[inline]
+    pub(super) fn get(&self, range: Range) -> Option<&RangeCopy> {
+        Some(&self.list[self.place(range)?])
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, range: Range) -> Option<&mut RangeCopy> {
+        let place = self.place(range)?;
+        Some(&mut self.list[place])
+    }
+
+    pub(super) fn at(&self, place: usize) -> &RangeCopy {
+        &self.list[place]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RangeCopy> {
+        self.list.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut RangeCopy> {
+        self.list.iter_mut()
+    }
+
+    /// Notes that an entry fell out of the log. Numbers above the head are of a life before.
+    pub(super) fn note_dropped(&mut self, range: Range, seq: Seq) {
+        if let Some(copy) = self.get_mut(range)
+            && seq <= copy.head
+        {
+            copy.floor = copy.floor.max(seq);
+        }
+    }
+}

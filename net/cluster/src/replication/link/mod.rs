@@ -1,0 +1,295 @@
+//! The primary's side of one follower's core: what it was sent, and what it acknowledged.
+//!
+//! ```text
+//! Offering --Start(seq)--> Following <--------------- SyncEnd --+
+//!    ^  |\--Start(nothing)--> Waiting --turn, SyncBegin--> Syncing
+//!    |  \--Refuse--> Refused (until the next topology)
+//! new session                        log too short: Resync, and Start(nothing) comes
+//! ```
+//!
+//! # Invariants
+//! 1. Whatever an entry of the log tells of a followed range is sent before its `Reached`, as the value
+//!    that the key has when it is sent, or is being sent as the long value that holds `Reached` up.
+//! 2. A followed range has been served up to its own cursor or the link's, whichever is further.
+//! 3. Bytes and batches that are not acknowledged are bounded; so is the work of making a batch.
+
+mod batch;
+mod item;
+mod long;
+mod reply;
+mod sync;
+
+use std::collections::VecDeque;
+
+use super::copies::Copies;
+use super::{Address, Log, LogOffset, RemoteCore};
+use crate::{Range, Seq, Term, Time};
+
+pub(super) use batch::Scene;
+use long::LongValue;
+use sync::FullSync;
+pub(super) use sync::Turn;
+
+/// What one follower's core is to be sent.
+pub(super) struct Link {
+    pub(super) to: Address,
+    pub(super) session: u64,
+    pub(super) is_connected: bool,
+    /// Number of the last batch sent and of the last one acknowledged.
+    number: u64,
+    acked_number: u64,
+    /// Up to where the log was read, and up to where that is acknowledged.
+    cursor: LogOffset,
+    acked_cursor: LogOffset,
+    /// Where the session began to read.
+    resume_cursor: LogOffset,
+    flights: VecDeque<Flight>,
+    flying_bytes: usize,
+    followed: Vec<Followed>,
+    /// By the range's place: its position in `followed`.
+    positions: Vec<u16>,
+    long: Option<LongValue>,
+    /// A long value was given up: the follower is to forget its parts.
+    aborted: Option<(Range, Term)>,
+    fetches: VecDeque<Fetch>,
+    /// Some followed range has something to be told.
+    needs_attention: bool,
+    has_reached: bool,
+    is_catching_up: bool,
+    /// All writes before this were acknowledged.
+    covered: Time,
+    /// Mean size of an entry, as sent.
+    entry_bytes: usize,
+}
+
+/// A batch on its way.
+struct Flight {
+    number: u64,
+    bytes: usize,
+    cursor: LogOffset,
+    /// All writes before this are in it or in those before.
+    covered: Time,
+    /// The sync that it has a part of, and where that would go on.
+    sync: Option<(Range, u64, sync::Walk)>,
+}
+
+/// One range that the follower's core follows.
+pub(super) struct Followed {
+    pub(super) range: Range,
+    pub(super) term: Term,
+    pub(super) stage: Stage,
+    /// Something is to be said in the next batch.
+    due: Option<Due>,
+    /// Entries up to this number are not sent.
+    from: Seq,
+    /// Entries of the log before this are not sent.
+    cursor: LogOffset,
+    /// All writes up to here are sent, up to here the follower knows that, and has said so.
+    sent: Seq,
+    reached: Seq,
+    pub(super) acked: Seq,
+    pub(super) is_complete: bool,
+    /// Whether entries from before the own reign are still to be sent.
+    is_catching_up: bool,
+    /// The batch in which following began.
+    began: u64,
+    /// Whether a new session may go on where the old one was acknowledged.
+    is_resumable: bool,
+    sync: Option<Box<FullSync>>,
+}
+
+/// How far a followed range is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Offering { since: Time },
+    Refused,
+    Waiting,
+    Syncing,
+    Following,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Offer,
+    Follow,
+    Resync,
+}
+
+/// What a rewinding follower asked for.
+enum Fetch {
+    Key(Range, Term, Box<[u8]>),
+    /// A group ends.
+    End,
+}
+
+const NOWHERE: u16 = u16::MAX;
+
+impl Link {
+    pub(super) fn new(to: Address, log: &Log, copies: &Copies) -> Self {
+        Self {
+            to,
+            session: 0,
+            is_connected: false,
+            number: 0,
+            acked_number: 0,
+            cursor: log.head(),
+            acked_cursor: log.head(),
+            resume_cursor: log.head(),
+            flights: VecDeque::new(),
+            flying_bytes: 0,
+            followed: Vec::new(),
+            positions: vec![NOWHERE; copies.count()],
+            long: None,
+            aborted: None,
+            fetches: VecDeque::new(),
+            needs_attention: false,
+            has_reached: false,
+            is_catching_up: false,
+            covered: Time(0),
+            entry_bytes: 0,
+        }
+    }
+
+    pub(super) fn core(&self) -> RemoteCore {
+        self.to.core
+    }
+
+    pub(super) fn followed(&self) -> &[Followed] {
+        &self.followed
+    }
+
+    /// Whether a full sync of `range` runs.
+    pub(super) fn is_syncing(&self, range: Range) -> bool {
+        let mut followed = self.followed.iter().filter(|one| one.range == range);
+        followed.any(|one| one.stage == Stage::Syncing && one.sync.is_some())
+    }
+
+    /// All writes before this were acknowledged.
+    pub(super) fn covered(&self) -> Time {
+        self.covered
+    }
+
+    /// Mean size of an entry, as sent.
+    pub(super) fn entry_bytes_mean(&self) -> u64 {
+        self.entry_bytes as u64
+    }
+
+    #[inline]
+    pub(super) fn of_place(&self, place: usize) -> Option<&Followed> {
+        self.followed.get(usize::from(self.positions[place]))
+    }
+
+    fn of_range(&mut self, copies: &Copies, range: Range) -> Option<&mut Followed> {
+        let place = copies.place(range)?;
+        self.followed.get_mut(usize::from(self.positions[place]))
+    }
+
+    /// Sets the ranges to be followed, with their terms. Those that are the same go on.
+    pub(super) fn set_followed(&mut self, wanted: &[(Range, Term)], copies: &Copies) {
+        let mut old = std::mem::take(&mut self.followed);
+        self.positions.fill(NOWHERE);
+        for &(range, term) in wanted {
+            let is_same = |followed: &Followed| followed.range == range && followed.term == term;
+            let kept = old.iter().position(is_same).map(|at| old.swap_remove(at));
+            let mut followed = kept.unwrap_or_else(|| Followed::new(range, term));
+            if followed.stage == Stage::Refused {
+                followed.offer();
+            }
+            let place = copies.place(range).expect("it is at home here");
+            self.positions[place] = u16::try_from(self.followed.len()).expect("few ranges");
+            self.followed.push(followed);
+        }
+        let goes_on = |long: &LongValue| wanted.contains(&(long.range, long.term));
+        if self.long.as_ref().is_some_and(|long| !goes_on(long)) {
+            self.abort_long();
+        }
+        self.needs_attention = true;
+    }
+
+    /// Begins anew: everything that was not acknowledged is lost.
+    pub(super) fn begin_session(&mut self, session: u64) {
+        self.session = session;
+        self.is_connected = true;
+        self.stop();
+    }
+
+    /// The connection is gone.
+    pub(super) fn end_session(&mut self) {
+        self.is_connected = false;
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        for followed in &mut self.followed {
+            let was_served = matches!(followed.stage, Stage::Following | Stage::Syncing);
+            // A session that ends before the follower answered leaves things as they were, if nothing
+            // was read meanwhile.
+            followed.is_resumable = if was_served {
+                followed.began > 0 && self.acked_number >= followed.began
+            } else {
+                followed.is_resumable && self.acked_cursor == self.resume_cursor
+            };
+            followed.began = 0;
+            followed.offer();
+        }
+        (self.number, self.acked_number) = (0, 0);
+        self.cursor = self.acked_cursor;
+        self.resume_cursor = self.acked_cursor;
+        self.flights.clear();
+        self.flying_bytes = 0;
+        self.long = None;
+        self.aborted = None;
+        self.fetches.clear();
+        self.needs_attention = true;
+    }
+
+    fn abort_long(&mut self) {
+        if let Some(long) = self.long.take() {
+            self.aborted = Some((long.range, long.term));
+        }
+    }
+
+    /// Lets offers that nobody answered be repeated.
+    pub(super) fn tick(&mut self, now: Time, retry_ms: u64) {
+        for followed in &mut self.followed {
+            if let Stage::Offering { since } = followed.stage
+                && followed.due.is_none()
+                && now.ms_since(since) >= retry_ms
+            {
+                followed.due = Some(Due::Offer);
+                self.needs_attention = true;
+            }
+        }
+    }
+}
+
+impl Followed {
+    fn new(range: Range, term: Term) -> Self {
+        Self {
+            range,
+            term,
+            stage: Stage::Offering { since: Time(0) },
+            due: Some(Due::Offer),
+            from: Seq(0),
+            cursor: LogOffset(0),
+            sent: Seq(0),
+            reached: Seq(0),
+            acked: Seq(0),
+            is_complete: false,
+            is_catching_up: false,
+            began: 0,
+            is_resumable: false,
+            sync: None,
+        }
+    }
+
+    fn offer(&mut self) {
+        self.stage = Stage::Offering { since: Time(0) };
+        self.due = Some(Due::Offer);
+        self.is_catching_up = false;
+    }
+
+    fn is_served(&self) -> bool {
+        matches!(self.stage, Stage::Following | Stage::Syncing)
+    }
+}

@@ -1,0 +1,104 @@
+//! Answering an offer: from where this copy can follow.
+
+use super::Source;
+use crate::Seq;
+use crate::replication::copies::{Copies, Follow, RangeCopy};
+use crate::replication::{Fork, History, RemoteCore, StartFrom};
+
+impl Source {
+    /// The primary, which is at `seq` and came there by `forks`, offers a range.
+    pub(super) fn consider(&mut self, copy: &mut RangeCopy, seq: Seq, forks: &[Fork]) {
+        let history = History::new(forks);
+        // An offer is repeated when the answer takes long.
+        let is_repeated = copy.offered.as_deref() == Some(&history);
+        let is_same_reign =
+            copy.history.last().map(|fork| fork.reign) == history.last().map(|fork| fork.reign);
+        match copy.follow {
+            Follow::Emptying { .. } => {}
+            Follow::Rewinding { .. } if is_repeated => return,
+            Follow::Empty => copy.is_start_due = true,
+            _ if copy.sync.is_some() && is_same_reign => {
+                copy.follow = Follow::Starting { from: copy.seq };
+                copy.is_start_due = true;
+            }
+            _ => self.choose_start(copy, seq, &history, is_same_reign),
+        }
+        copy.offered = Some(Box::new(history));
+        self.has_dues = true;
+    }
+
+    /// Where a copy that holds something starts from.
+    fn choose_start(
+        &mut self,
+        copy: &mut RangeCopy,
+        seq: Seq,
+        history: &History,
+        is_same_reign: bool,
+    ) {
+        let common = copy.history.common(copy.seq, history, seq);
+        let from = common.filter(|&from| {
+            let can_rewind = copy.floor <= from || copy.head <= from || is_same_reign;
+            copy.is_complete && can_rewind
+        });
+        match from {
+            None => copy.begin_emptying(),
+            // Later values than the position tells of are of the same primary.
+            Some(from) if copy.head <= from || is_same_reign => {
+                copy.follow = Follow::Starting { from };
+                copy.is_start_due = true;
+            }
+            Some(from) => {
+                copy.follow = Follow::Rewinding {
+                    from,
+                    is_listed: false,
+                };
+                self.needs_pass = true;
+            }
+        }
+    }
+
+    /// The primary follows up what was asked for.
+    pub(super) fn follow(&mut self, copy: &mut RangeCopy) {
+        let Follow::Starting { from } = copy.follow else {
+            return;
+        };
+        copy.follow = Follow::Live;
+        copy.seq = from;
+        let start = copy
+            .offered
+            .as_ref()
+            .and_then(|one| one.last())
+            .map(|fork| fork.start);
+        // Else it takes the history over when it reaches the start.
+        if copy.sync.is_some() || start.is_some_and(|start| from >= start) {
+            copy.history = copy
+                .offered
+                .take()
+                .map_or_else(History::default, |one| *one);
+        }
+        copy.is_ack_due = copy.offered.is_none();
+        self.has_dues |= copy.is_ack_due;
+    }
+
+    /// A new session begins: what was agreed in the last one is to be agreed again.
+    pub(in crate::replication) fn forget_agreements(from: RemoteCore, copies: &mut Copies) {
+        let is_of = |copy: &&mut RangeCopy| copy.source.is_some_and(|source| source.core == from);
+        for copy in copies.iter_mut().filter(is_of) {
+            if copy.is_holding() {
+                copy.follow = Follow::Waiting;
+            }
+            copy.offered = None;
+            copy.is_start_due = false;
+        }
+    }
+}
+
+/// What a copy says it has.
+pub(super) fn start_of(copy: &RangeCopy) -> Option<StartFrom> {
+    match (copy.follow, copy.sync) {
+        (Follow::Empty, _) => Some(StartFrom::Nothing),
+        (Follow::Starting { from }, Some(sync)) => Some(StartFrom::Sync { sync, seq: from }),
+        (Follow::Starting { from }, None) => Some(StartFrom::Seq(from)),
+        _ => None,
+    }
+}

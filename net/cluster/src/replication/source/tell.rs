@@ -1,0 +1,102 @@
+//! What the follower's core has to say.
+
+use arrayvec::ArrayVec;
+
+use super::Source;
+use super::offer::start_of;
+use crate::NodeId;
+use crate::replication::copies::{Copies, Follow};
+use crate::replication::key_set::KeySet;
+use crate::replication::limits::ACK_POSITIONS_MAX;
+use crate::replication::{Control, ControlSink, CopyPosition, Log};
+
+/// What there was to say.
+pub(in crate::replication) struct Told {
+    /// The number that all messages acknowledge; `None` if there are none.
+    pub(in crate::replication) number: Option<u64>,
+    /// Keys asked for that this node wrote as their primary: its divergent writes.
+    pub(in crate::replication) divergent: u64,
+}
+
+/// Counts what passes.
+struct Counting<'a> {
+    sink: &'a mut dyn ControlSink,
+    count: usize,
+}
+
+impl ControlSink for Counting<'_> {
+    fn control(&mut self, control: &Control<'_>) {
+        self.sink.control(control);
+        self.count += 1;
+    }
+}
+
+impl Source {
+    /// Notes that a copy has something to be told.
+    pub(in crate::replication) fn note_due(&mut self) {
+        self.has_dues = true;
+    }
+
+    /// Says what is to be said.
+    pub(in crate::replication) fn tell(
+        &mut self,
+        own: NodeId,
+        copies: &mut Copies,
+        log: &Log,
+        keys: &mut KeySet,
+        sink: &mut dyn ControlSink,
+    ) -> Told {
+        let mut told = Told {
+            number: None,
+            divergent: 0,
+        };
+        if !self.is_open {
+            return told;
+        }
+        let mut sink = Counting { sink, count: 0 };
+        if std::mem::take(&mut self.is_reset_due) {
+            sink.control(&Control::Reset);
+        }
+        for (range, term) in self.refusals.drain(..) {
+            sink.control(&Control::Refuse { range, term });
+        }
+        told.divergent = self.go_on_rewinding(own, copies, log, keys, &mut sink);
+        if std::mem::take(&mut self.has_dues) {
+            self.tell_dues(copies, &mut sink);
+        }
+        if sink.count == 0 && self.told < self.number {
+            sink.control(&Control::Ack { positions: &[] });
+        }
+        if sink.count > 0 {
+            self.told = self.number;
+            told.number = Some(self.number);
+        }
+        told
+    }
+
+    fn tell_dues(&mut self, copies: &mut Copies, sink: &mut Counting<'_>) {
+        let mut positions = ArrayVec::<CopyPosition, ACK_POSITIONS_MAX>::new();
+        let from = self.from;
+        for copy in copies.iter_mut().filter(|copy| copy.source == Some(from)) {
+            let start = start_of(copy).filter(|_| copy.is_start_due);
+            if let Some(from) = start {
+                copy.is_start_due = false;
+                let (range, term) = (copy.range, copy.term);
+                sink.control(&Control::Start { range, term, from });
+            }
+            if !copy.is_ack_due || copy.follow != Follow::Live || copy.offered.is_some() {
+                continue;
+            }
+            if positions.is_full() {
+                self.has_dues = true;
+                break;
+            }
+            copy.is_ack_due = false;
+            positions.extend(copy.position());
+        }
+        if !positions.is_empty() {
+            let positions = &positions;
+            sink.control(&Control::Ack { positions });
+        }
+    }
+}

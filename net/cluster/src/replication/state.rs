@@ -1,0 +1,403 @@
+//! One core's replication: its copies, its log, and its two sides.
+
+use super::copies::{Copies, Role};
+use super::key_set::KeySet;
+use super::limits::OFFER_RETRY_MS;
+use super::link::{Link, Scene, Turn};
+use super::source::{Bench, Source};
+use super::{Address, Control, ControlSink, CopyPosition, Entry, EntrySink, Header, Limits, Log};
+use super::{LogEntry, LogKind, LogOffset, RemoteCore, Store, Verdict};
+use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term, Time};
+
+/// A write, as its range's primary numbered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The range.
+    pub range: Range,
+    /// The primary's term.
+    pub term: Term,
+    /// Its number.
+    pub seq: Seq,
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys that this node wrote as a primary and that the winner's values replaced.
+    pub divergent_keys: u64,
+    /// Batches of others that were not applied because a topology says so.
+    pub refused_batches: u64,
+    /// Full syncs begun.
+    pub full_syncs: u64,
+}
+
+/// One core's replication. See the module for the order of calls.
+pub struct Replication {
+    pub(super) own: Address,
+    pub(super) epoch: Epoch,
+    pub(super) limits: Limits,
+    pub(super) copies: Copies,
+    pub(super) log: Log,
+    pub(super) links: Vec<Link>,
+    pub(super) sources: Vec<Source>,
+    pub(super) sealed: Vec<NodeId>,
+    pub(super) turn: Turn,
+    last_session: u64,
+    last_write: Option<Write>,
+    keys: KeySet,
+    counts: Counts,
+    /// The source whose batch is being applied.
+    pub(super) applying: Option<usize>,
+}
+
+impl Replication {
+    /// A core that holds nothing yet. `homes` says which ranges of the node are at home on `core`.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        incarnation: Incarnation,
+        core: ShardIndex,
+        homes: &HomeTable,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            own: Address {
+                core: RemoteCore { node, core },
+                incarnation,
+            },
+            epoch: Epoch(0),
+            limits,
+            copies: Copies::new(homes, core),
+            log: Log::new(limits.log_bytes_max, limits.log_age_ms_max),
+            links: Vec::new(),
+            sources: Vec::new(),
+            sealed: Vec::new(),
+            turn: Turn::default(),
+            last_session: 0,
+            last_write: None,
+            keys: KeySet::new(),
+            counts: Counts::default(),
+            applying: None,
+        }
+    }
+
+    /// Notes that a key was written or deleted by a command. Nothing if this node is not the range's
+    /// primary.
+    #[inline]
+    pub fn log_change(&mut self, range: Range, key: &[u8], now: Time) {
+        self.log(range, LogKind::Changed(key), now);
+    }
+
+    /// Notes that all ranges of this core are emptied by a command. Those of which this node is the
+    /// primary become so everywhere; copies of others' ranges are filled again by their primaries.
+    pub fn log_flush_all(&mut self, now: Time) {
+        for place in 0..self.copies.count() {
+            let range = self.copies.at(place).range;
+            self.log(range, LogKind::Flushed, now);
+        }
+        let is_copy = |role| matches!(role, Role::Replica | Role::Learner);
+        for copy in self.copies.iter_mut().filter(|copy| is_copy(copy.role)) {
+            copy.set_empty();
+        }
+        self.sources.iter_mut().for_each(Source::note_due);
+    }
+
+    #[inline]
+    fn log(&mut self, range: Range, kind: LogKind<'_>, now: Time) {
+        let Some(copy) = self.copies.get_mut(range) else {
+            return;
+        };
+        if copy.role != Role::Primary {
+            return;
+        }
+        copy.seq = copy.seq.next();
+        copy.head = copy.seq;
+        let (seq, term) = (copy.seq, copy.term);
+        let copies = &mut self.copies;
+        let entry = LogEntry { range, seq, kind };
+        self.log
+            .append(&entry, now, |range, seq| copies.note_dropped(range, seq));
+        self.last_write = Some(Write { range, term, seq });
+    }
+
+    /// The last write of a range whose primary this node is.
+    #[must_use]
+    pub fn last_write(&self) -> Option<Write> {
+        self.last_write
+    }
+
+    /// Where the log ends: taken before a command, it gives the command's writes afterwards.
+    #[inline]
+    #[must_use]
+    pub fn log_head(&self) -> LogOffset {
+        self.log.head()
+    }
+
+    /// The writes after `offset`, a `log_head` of the same turn.
+    pub fn writes_since(&self, offset: LogOffset) -> impl Iterator<Item = Write> + '_ {
+        let mut at = offset.max(self.log.oldest());
+        std::iter::from_fn(move || {
+            let (entry, next) = self.log.at(at)?;
+            at = next;
+            let copy = self.copies.get(entry.range)?;
+            Some(Write {
+                range: entry.range,
+                term: copy.term,
+                seq: entry.seq,
+            })
+        })
+    }
+
+    /// Whether this node is the primary of a range at home on this core.
+    #[inline]
+    #[must_use]
+    pub fn is_primary(&self, range: Range) -> bool {
+        self.role(range) == Role::Primary
+    }
+
+    /// What this node is to a range at home on this core.
+    #[must_use]
+    pub fn role(&self, range: Range) -> Role {
+        self.copies.get(range).map_or(Role::None, |copy| copy.role)
+    }
+
+    /// How far this core's copy of a range is; `None` if it has none.
+    #[must_use]
+    pub fn position(&self, range: Range) -> Option<CopyPosition> {
+        self.copies.get(range)?.position()
+    }
+
+    /// The positions of those of `ranges` that are held here: what a promise says.
+    pub fn positions(
+        &self,
+        ranges: impl Iterator<Item = Range>,
+    ) -> impl Iterator<Item = CopyPosition> {
+        ranges.filter_map(|range| self.position(range))
+    }
+
+    /// How many followers have a whole copy with this write. 0 if the term is over.
+    #[must_use]
+    pub fn acknowledged_by(&self, write: Write) -> usize {
+        let Some(place) = self.copies.place(write.range) else {
+            return 0;
+        };
+        let copy = self.copies.at(place);
+        if copy.role != Role::Primary || copy.term != write.term {
+            return 0;
+        }
+        let followed = self.links.iter().filter_map(|link| link.of_place(place));
+        followed
+            .filter(|one| one.term == write.term && one.is_complete && one.acked >= write.seq)
+            .count()
+    }
+
+    /// Applies and acknowledges nothing more from these nodes until the next topology.
+    pub fn seal(&mut self, nodes: &[NodeId]) {
+        for &node in nodes {
+            if !self.sealed.contains(&node) {
+                self.sealed.push(node);
+            }
+        }
+    }
+
+    /// The cores that follow ranges of this core: where connections are to be opened to.
+    pub fn followers(&self) -> impl Iterator<Item = Address> + '_ {
+        self.links.iter().map(|link| link.to)
+    }
+
+    /// The cores of primaries that this core follows: where connections come from.
+    pub fn sources(&self) -> impl Iterator<Item = Address> + '_ {
+        self.sources.iter().map(|source| source.from)
+    }
+
+    /// A connection to a follower's core is open: a session begins. False if it follows nothing.
+    pub fn handle_connected(&mut self, to: RemoteCore) -> bool {
+        let Some(link) = self.links.iter_mut().find(|link| link.core() == to) else {
+            return false;
+        };
+        self.last_session += 1;
+        link.begin_session(self.last_session);
+        true
+    }
+
+    /// The connection to a follower's core is gone.
+    pub fn handle_disconnected(&mut self, to: RemoteCore) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.core() == to) {
+            link.end_session();
+        }
+    }
+
+    /// Makes the next batch for a follower's core; `None` if there is nothing to send, or too much is
+    /// not acknowledged. The entries go to `sink`, what they begin with is the result.
+    pub fn poll_batch(
+        &mut self,
+        to: RemoteCore,
+        store: &dyn Store,
+        now: Time,
+        sink: &mut dyn EntrySink,
+    ) -> Option<Header> {
+        self.check_turn();
+        let link = self.links.iter_mut().find(|link| link.core() == to)?;
+        let scene = Scene {
+            copies: &self.copies,
+            log: &self.log,
+            store,
+            limits: &self.limits,
+            now,
+        };
+        let syncs = self.turn.last;
+        let number = link.poll(&scene, &mut self.turn, &mut self.keys, sink)?;
+        self.counts.full_syncs += self.turn.last - syncs;
+        Some(Header {
+            epoch: self.epoch,
+            from: self.own,
+            to: link.to,
+            session: link.session,
+            number,
+        })
+    }
+
+    /// Takes a message of a follower's core.
+    pub fn handle_control(&mut self, header: &Header, control: &Control<'_>) {
+        let is_from = |link: &&mut Link| link.to == header.from && link.session == header.session;
+        let Some(link) = self.links.iter_mut().find(is_from) else {
+            return;
+        };
+        if header.to != self.own || !link.is_connected {
+            return;
+        }
+        if *control == Control::Reset {
+            self.last_session += 1;
+            link.begin_session(self.last_session);
+            return;
+        }
+        link.handle(header.number, control, &self.copies, &self.log);
+    }
+
+    /// A batch of a primary's core arrived. After [`Verdict::Apply`] its entries go to
+    /// [`handle_entry`](Self::handle_entry), and [`end_batch`](Self::end_batch) follows; after any other
+    /// they are of no use.
+    pub fn begin_batch(&mut self, header: &Header, store: &mut dyn Store) -> Verdict {
+        self.applying = None;
+        if header.epoch > self.epoch {
+            return Verdict::Ahead;
+        }
+        let position = self.sources.iter().position(|one| one.from == header.from);
+        let Some(position) = position.filter(|_| header.to == self.own) else {
+            self.counts.refused_batches += 1;
+            return Verdict::Stale;
+        };
+        if self.sealed.contains(&header.from.core.node) {
+            return Verdict::Sealed;
+        }
+        let source = &mut self.sources[position];
+        let mut is_new = false;
+        let verdict = source.judge(header, &mut is_new);
+        if is_new {
+            source.abort_stage(store);
+            Source::forget_agreements(header.from.core, &mut self.copies);
+        }
+        if verdict == Verdict::Apply {
+            source.begin();
+            self.applying = Some(position);
+        }
+        verdict
+    }
+
+    /// Applies an entry of the batch that was begun.
+    ///
+    /// # Panics
+    /// Unless [`begin_batch`](Self::begin_batch) said so.
+    pub fn handle_entry(&mut self, entry: &Entry<'_>, store: &mut dyn Store, now: Time) {
+        let position = self.applying.expect("a batch was begun");
+        let mut bench = Bench {
+            copies: &mut self.copies,
+            log: &mut self.log,
+            store,
+            now,
+        };
+        self.sources[position].apply(entry, &mut bench);
+    }
+
+    /// Ends the batch.
+    pub fn end_batch(&mut self) {
+        self.applying = None;
+    }
+
+    /// What there is to say to a primary's core: goes to `sink`; what all of it begins with is the
+    /// result.
+    pub fn poll_control(&mut self, to: RemoteCore, sink: &mut dyn ControlSink) -> Option<Header> {
+        if self.sealed.contains(&to.node) {
+            return None;
+        }
+        let source = self.sources.iter_mut().find(|one| one.core() == to)?;
+        let own = self.own.core.node;
+        let told = source.tell(own, &mut self.copies, &self.log, &mut self.keys, sink);
+        self.counts.divergent_keys += told.divergent;
+        Some(Header {
+            epoch: self.epoch,
+            from: self.own,
+            to: source.from,
+            session: source.session,
+            number: told.number?,
+        })
+    }
+
+    /// The connection from a primary's core is gone.
+    pub fn handle_source_closed(&mut self, from: RemoteCore, store: &mut dyn Store) {
+        if let Some(source) = self.sources.iter_mut().find(|one| one.core() == from) {
+            source.close(store);
+        }
+    }
+
+    /// Does some of the work that is left: drops copies that were given up, and old entries. True if
+    /// there is more, here or in `poll_control`.
+    pub fn advance(&mut self, store: &mut dyn Store, now: Time) -> bool {
+        let copies = &mut self.copies;
+        self.log
+            .expire(now, |range, seq| copies.note_dropped(range, seq));
+        for link in &mut self.links {
+            link.tick(now, OFFER_RETRY_MS);
+        }
+        let is_emptying = self.empty_some(store);
+        is_emptying || self.sources.iter().any(Source::is_rewinding)
+    }
+
+    fn empty_some(&mut self, store: &mut dyn Store) -> bool {
+        let mut emptying = self.copies.iter_mut().filter(|copy| copy.is_emptying());
+        let Some(copy) = emptying.next() else {
+            return false;
+        };
+        let source = copy.source;
+        let is_done = !copy.go_on_emptying(store);
+        let is_more = !is_done || emptying.next().is_some();
+        if is_done && let Some(from) = source {
+            let source = self.sources.iter_mut().find(|one| one.from == from);
+            source.into_iter().for_each(Source::note_due);
+        }
+        is_more
+    }
+
+    /// Takes the turn from a sync that does not run any more.
+    pub(super) fn check_turn(&mut self) {
+        let Some((core, range)) = self.turn.holder else {
+            return;
+        };
+        let link = self.links.iter().find(|link| link.core() == core);
+        if !link.is_some_and(|link| link.is_connected && link.is_syncing(range)) {
+            self.turn.holder = None;
+        }
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Memory of the log, once it is full.
+    #[must_use]
+    pub fn log_bytes_max(&self) -> usize {
+        self.log.bytes_max()
+    }
+}

@@ -1,0 +1,180 @@
+//! A new topology: roles change, links and sources with them.
+//!
+//! | was | is | the copy |
+//! |---|---|---|
+//! | anything | primary of a new term | counts as it is; a reign begins |
+//! | primary | follower | goes on from where its log and the winner's history part |
+//! | follower | follower of another primary or term | the same |
+//! | anything | none | is dropped in steps; kept if the node is no member any more, as a base for its return |
+
+use super::copies::{Copies as HeldCopies, RangeCopy, Role};
+use super::link::Link;
+use super::source::Source;
+use super::{Address, Reign, RemoteCore, Replication, Store};
+use crate::topology::{Copies, Member};
+use crate::{NodeId, Range, ShardIndex, Term, Topology};
+
+/// The home of `range` in a node with so many cores: ranges are dealt out to them in turn, as
+/// [`HomeTable::even`](crate::HomeTable::even) does.
+fn home_at(cores: u16, range: Range) -> ShardIndex {
+    ShardIndex(range.index() % cores)
+}
+
+fn address(member: &Member, range: Range) -> Address {
+    Address {
+        core: RemoteCore {
+            node: member.id,
+            core: home_at(member.cores, range),
+        },
+        incarnation: member.incarnation,
+    }
+}
+
+fn role_of(copies: &Copies, node: NodeId) -> Role {
+    if copies.primary == node {
+        Role::Primary
+    } else if copies.replicas.contains(&node) {
+        Role::Replica
+    } else if copies.learners.contains(&node) {
+        Role::Learner
+    } else {
+        Role::None
+    }
+}
+
+impl Replication {
+    /// Acts on a decided topology, or on a branch. Newer than the last one.
+    ///
+    /// O(ranges of this core x copies).
+    pub fn handle_topology(&mut self, topology: &Topology, store: &mut dyn Store) {
+        self.epoch = topology.epoch();
+        self.sealed.clear();
+        self.applying = None;
+        let own = self.own;
+        // A start that the topology does not know of holds nothing by it.
+        let is_member = topology
+            .member(own.core.node)
+            .is_some_and(|member| member.incarnation == own.incarnation);
+        let log_head = self.log.head();
+        for copy in self.copies.iter_mut() {
+            let copies = topology.copies(copy.range);
+            let role = if is_member {
+                role_of(copies, own.core.node)
+            } else {
+                Role::None
+            };
+            copy.term = copies.term;
+            match role {
+                Role::Primary => {
+                    let reign = Reign {
+                        term: copies.term,
+                        primary: own.core.node,
+                        incarnation: own.incarnation,
+                    };
+                    copy.source = None;
+                    if copy.role != role
+                        || copy.history.last().map(|fork| fork.reign) != Some(reign)
+                    {
+                        // What is left of a copy that was given up must not come back.
+                        while copy.go_on_emptying(store) {}
+                        copy.begin_reign(reign, log_head);
+                    }
+                }
+                Role::Replica | Role::Learner => {
+                    let primary = topology.member(copies.primary);
+                    let source = primary.map(|member| address(member, copy.range));
+                    follow(copy, source, copies.term);
+                }
+                Role::None => {
+                    copy.source = None;
+                    copy.stop_following();
+                    if is_member && copy.is_holding() {
+                        copy.begin_emptying();
+                    }
+                }
+            }
+            copy.role = role;
+        }
+        self.rebuild_links(topology);
+        self.rebuild_sources(store);
+        self.check_turn();
+    }
+
+    fn rebuild_links(&mut self, topology: &Topology) {
+        let mut wanted: Vec<(Address, Vec<(Range, Term)>)> = Vec::new();
+        for copy in self.copies.iter().filter(|copy| copy.role == Role::Primary) {
+            for node in topology.copies(copy.range).followers() {
+                let Some(member) = topology.member(node) else {
+                    continue;
+                };
+                let to = address(member, copy.range);
+                let ranges = match wanted.iter().position(|(core, _)| *core == to) {
+                    Some(position) => &mut wanted[position].1,
+                    None => {
+                        wanted.push((to, Vec::new()));
+                        &mut wanted.last_mut().expect("it was pushed").1
+                    }
+                };
+                ranges.push((copy.range, copy.term));
+            }
+        }
+        let is_wanted = |link: &Link| wanted.iter().any(|(to, _)| *to == link.to);
+        self.links.retain(is_wanted);
+        for (to, ranges) in &wanted {
+            let position = self.links.iter().position(|link| link.to == *to);
+            let position = position.unwrap_or_else(|| {
+                self.links.push(Link::new(*to, &self.log, &self.copies));
+                self.links.len() - 1
+            });
+            self.links[position].set_followed(ranges, &self.copies);
+        }
+    }
+
+    fn rebuild_sources(&mut self, store: &mut dyn Store) {
+        let copies: &HeldCopies = &self.copies;
+        let mut wanted: Vec<Address> = copies.iter().filter_map(|copy| copy.source).collect();
+        wanted.sort_unstable_by_key(|from| from.core);
+        wanted.dedup();
+        for source in &mut self.sources {
+            let is_kept = wanted.contains(&source.from);
+            if !is_kept || source.is_staging_unfollowed(copies) {
+                source.abort_stage(store);
+            }
+        }
+        self.sources.retain(|source| wanted.contains(&source.from));
+        for from in wanted {
+            if !self.sources.iter().any(|source| source.from == from) {
+                self.sources.push(Source::new(from));
+            }
+        }
+    }
+}
+
+/// Follows `source` in `term` from now on.
+fn follow(copy: &mut RangeCopy, source: Option<Address>, term: Term) {
+    let is_same = copy.source == source && copy.followed_term == term;
+    if is_same && matches!(copy.role, Role::Replica | Role::Learner) {
+        return;
+    }
+    if copy.sync.is_some() {
+        // The rest of it would have come from another primary.
+        copy.begin_emptying();
+    }
+    copy.stop_following();
+    copy.source = source;
+    copy.followed_term = term;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::home_at;
+    use crate::{HomeTable, Range};
+
+    #[test]
+    fn homes_are_those_of_the_even_table() {
+        for cores in [1, 2, 3, 48] {
+            let homes = HomeTable::even(cores);
+            assert!(Range::all().all(|range| home_at(cores, range) == homes.home(range)));
+        }
+    }
+}
