@@ -55,6 +55,8 @@ pub(super) struct RangeCopy {
     pub(super) head: Seq,
     /// The log has all its changes after this.
     pub(super) floor: Seq,
+    /// What the log has of the range before this is of an earlier life of the copy.
+    pub(super) log_start: LogOffset,
     pub(super) is_complete: bool,
     pub(super) follow: Follow,
     /// The history that it will have when it has caught up with its primary's start.
@@ -81,6 +83,7 @@ impl RangeCopy {
             seq: Seq(0),
             head: Seq(0),
             floor: Seq(0),
+            log_start: LogOffset(0),
             is_complete: false,
             follow: Follow::Empty,
             offered: None,
@@ -117,6 +120,7 @@ impl RangeCopy {
         });
         if !self.is_complete {
             self.floor = start;
+            self.log_start = log_head;
         }
         (self.seq, self.head) = (start, start);
         self.is_complete = true;

@@ -52,6 +52,8 @@ pub const REWIND_SCAN_MAX: usize = 8_192;
 pub const ACK_POSITIONS_MAX: usize = 512;
 /// A range that was offered and not answered is offered again after this time.
 pub const OFFER_RETRY_MS: u64 = 2_000;
+/// A session in which nothing that was sent is acknowledged for so long is begun anew.
+pub const STALL_MS: u64 = 10_000;
 /// Changes of a range's primary that a copy remembers.
 pub const FORKS_MAX: usize = 8;
 /// What a batch's entry costs beside its key and value: an estimate, for windows and lags.

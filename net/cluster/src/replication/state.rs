@@ -2,7 +2,6 @@
 
 use super::copies::{Copies, Role};
 use super::key_set::KeySet;
-use super::limits::OFFER_RETRY_MS;
 use super::link::{Link, Scene, Turn};
 use super::source::{Bench, Source};
 use super::{Address, Control, ControlSink, CopyPosition, Entry, EntrySink, Header, Limits, Log};
@@ -210,14 +209,23 @@ impl Replication {
         self.sources.iter().map(|source| source.from)
     }
 
-    /// A connection to a follower's core is open: a session begins. False if it follows nothing.
-    pub fn handle_connected(&mut self, to: RemoteCore) -> bool {
-        let Some(link) = self.links.iter_mut().find(|link| link.core() == to) else {
+    /// A connection to a follower's core is open: a session begins. False if, by the topology, this start
+    /// of its node follows nothing here.
+    pub fn handle_connected(&mut self, to: Address) -> bool {
+        let Some(link) = self.links.iter_mut().find(|link| link.to == to) else {
             return false;
         };
         self.last_session += 1;
         link.begin_session(self.last_session);
         true
+    }
+
+    /// Whether a session with a follower's core is open. A topology that names another start of its node
+    /// ends it; then the connection is of no use, and another is to be opened.
+    #[must_use]
+    pub fn is_connected(&self, to: Address) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| link.to == to && link.is_connected)
     }
 
     /// The connection to a follower's core is gone.
@@ -258,7 +266,7 @@ impl Replication {
     }
 
     /// Takes a message of a follower's core.
-    pub fn handle_control(&mut self, header: &Header, control: &Control<'_>) {
+    pub fn handle_control(&mut self, header: &Header, control: &Control<'_>, now: Time) {
         let is_from = |link: &&mut Link| link.to == header.from && link.session == header.session;
         let Some(link) = self.links.iter_mut().find(is_from) else {
             return;
@@ -271,7 +279,7 @@ impl Replication {
             link.begin_session(self.last_session);
             return;
         }
-        link.handle(header.number, control, &self.copies, &self.log);
+        link.handle(header.number, control, &self.copies, &self.log, now);
     }
 
     /// A batch of a primary's core arrived. After [`Verdict::Apply`] its entries go to
@@ -287,12 +295,13 @@ impl Replication {
             self.counts.refused_batches += 1;
             return Verdict::Stale;
         };
-        if self.sealed.contains(&header.from.core.node) {
-            return Verdict::Sealed;
-        }
         let source = &mut self.sources[position];
         let mut is_new = false;
-        let verdict = source.judge(header, &mut is_new);
+        let verdict = if self.sealed.contains(&header.from.core.node) {
+            source.pass_over(header, &mut is_new)
+        } else {
+            source.judge(header, &mut is_new)
+        };
         if is_new {
             source.abort_stage(store);
             Source::forget_agreements(header.from.core, &mut self.copies);
@@ -357,7 +366,10 @@ impl Replication {
         self.log
             .expire(now, |range, seq| copies.note_dropped(range, seq));
         for link in &mut self.links {
-            link.tick(now, OFFER_RETRY_MS);
+            if link.tick(now) {
+                self.last_session += 1;
+                link.begin_session(self.last_session);
+            }
         }
         let is_emptying = self.empty_some(store);
         is_emptying || self.sources.iter().any(Source::is_rewinding)

@@ -91,6 +91,9 @@ impl Link {
             return None;
         }
         self.number += 1;
+        if self.flights.is_empty() {
+            self.progress = scene.now;
+        }
         let hold = self.long.as_ref().and_then(LongValue::hold);
         let cursor = hold.map_or(self.cursor, |hold| hold.min(self.cursor));
         let covered = if cursor == scene.log.head() {

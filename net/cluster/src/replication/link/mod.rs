@@ -22,6 +22,7 @@ mod sync;
 use std::collections::VecDeque;
 
 use super::copies::Copies;
+use super::limits::{OFFER_RETRY_MS, STALL_MS};
 use super::{Address, Log, LogOffset, RemoteCore};
 use crate::{Range, Seq, Term, Time};
 
@@ -58,6 +59,8 @@ pub(super) struct Link {
     is_catching_up: bool,
     /// All writes before this were acknowledged.
     covered: Time,
+    /// When the last acknowledgement came, or the first batch after all were acknowledged was sent.
+    progress: Time,
     /// Mean size of an entry, as sent.
     entry_bytes: usize,
 }
@@ -146,6 +149,7 @@ impl Link {
             has_reached: false,
             is_catching_up: false,
             covered: Time(0),
+            progress: Time(0),
             entry_bytes: 0,
         }
     }
@@ -249,17 +253,18 @@ impl Link {
         }
     }
 
-    /// Lets offers that nobody answered be repeated.
-    pub(super) fn tick(&mut self, now: Time, retry_ms: u64) {
+    /// Lets offers that nobody answered be repeated; true if the session is at a stand.
+    pub(super) fn tick(&mut self, now: Time) -> bool {
         for followed in &mut self.followed {
             if let Stage::Offering { since } = followed.stage
                 && followed.due.is_none()
-                && now.ms_since(since) >= retry_ms
+                && now.ms_since(since) >= OFFER_RETRY_MS
             {
                 followed.due = Some(Due::Offer);
                 self.needs_attention = true;
             }
         }
+        !self.flights.is_empty() && now.ms_since(self.progress) >= STALL_MS
     }
 }
 

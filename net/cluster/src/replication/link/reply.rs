@@ -14,8 +14,9 @@ impl Link {
         control: &Control<'_>,
         copies: &Copies,
         log: &Log,
+        now: Time,
     ) {
-        self.acknowledge(number);
+        self.acknowledge(number, now);
         match *control {
             Control::Ack { positions } => {
                 for position in positions {
@@ -50,13 +51,14 @@ impl Link {
         }
     }
 
-    fn acknowledge(&mut self, number: u64) {
+    fn acknowledge(&mut self, number: u64, now: Time) {
         while let Some(flight) = self.flights.front()
             && flight.number <= number
         {
             let flight = self.flights.pop_front().expect("it is there");
             self.flying_bytes -= flight.bytes;
             self.acked_number = flight.number;
+            self.progress = now;
             self.acked_cursor = flight.cursor;
             self.covered = self.covered.max(flight.covered);
             if let Some((range, id, walk)) = flight.sync {
@@ -111,10 +113,11 @@ impl Link {
             return self.resync(range, copies);
         }
         let is_new = seq == copy.seq;
+        let oldest = log.oldest().max(copy.log_start);
         let cursor = match (is_new, followed.is_resumable && seq >= followed.acked) {
             (true, _) => log.head(),
-            (false, true) => resume_cursor.max(log.oldest()),
-            (false, false) => log.oldest(),
+            (false, true) => resume_cursor.max(oldest),
+            (false, false) => oldest,
         };
         followed.stage = stage;
         followed.due = Some(Due::Follow);

@@ -58,7 +58,10 @@ impl Source {
                 copy.begin_emptying();
             }
             EntryKind::SyncBegin { sync, history } => {
-                self.begin_sync(copy, entry.seq, sync, history);
+                if copy.follow == Follow::Empty {
+                    copy.log_start = bench.log.head();
+                    self.begin_sync(copy, entry.seq, sync, history);
+                }
             }
             EntryKind::SyncEnd => self.end_sync(copy, entry.seq),
             EntryKind::Reached => self.reach(copy, entry.seq),
@@ -172,9 +175,6 @@ impl Source {
     }
 
     fn begin_sync(&mut self, copy: &mut RangeCopy, seq: Seq, sync: u64, forks: &[Fork]) {
-        if copy.follow != Follow::Empty {
-            return;
-        }
         copy.offered = None;
         copy.history = History::new(forks);
         copy.follow = Follow::Live;

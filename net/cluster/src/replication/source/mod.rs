@@ -104,16 +104,9 @@ impl Source {
         if header.session < self.session {
             return Verdict::Old;
         }
-        if header.session > self.session {
-            *is_new = true;
-            self.session = header.session;
-            self.is_open = true;
-            (self.number, self.told) = (0, 0);
-            self.is_reset_due = false;
-            self.refusals.clear();
-            self.pass = None;
-            self.needs_pass = false;
-            self.is_fetch_answered = true;
+        *is_new = header.session > self.session;
+        if *is_new {
+            self.begin_session(header.session);
         }
         if header.number <= self.number {
             return Verdict::Old;
@@ -124,6 +117,27 @@ impl Source {
         }
         self.number = header.number;
         Verdict::Apply
+    }
+
+    /// Lets a batch of a sealed sender go by; when the seal ends, a new session is to bring it again.
+    pub(super) fn pass_over(&mut self, header: &Header, is_new: &mut bool) -> Verdict {
+        *is_new = header.session > self.session;
+        if *is_new {
+            self.begin_session(header.session);
+        }
+        self.is_reset_due = true;
+        Verdict::Sealed
+    }
+
+    fn begin_session(&mut self, session: u64) {
+        self.session = session;
+        self.is_open = true;
+        (self.number, self.told) = (0, 0);
+        self.is_reset_due = false;
+        self.refusals.clear();
+        self.pass = None;
+        self.needs_pass = false;
+        self.is_fetch_answered = true;
     }
 
     /// The connection is gone: nothing can be told in this session.

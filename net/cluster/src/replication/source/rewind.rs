@@ -4,11 +4,11 @@
 //! is asked for when the last one was answered. Then the copies start from their forks.
 
 use super::Source;
+use crate::NodeId;
 use crate::replication::copies::{Copies, Follow};
 use crate::replication::key_set::KeySet;
 use crate::replication::limits::{FETCH_KEYS_MAX, REWIND_SCAN_MAX};
-use crate::replication::{Control, ControlSink, Log, LogKind, LogOffset};
-use crate::{NodeId, Range, Seq};
+use crate::replication::{Control, ControlSink, Log, LogEntry, LogKind, LogOffset};
 
 /// A pass over the log.
 pub(super) struct Pass {
@@ -49,7 +49,7 @@ impl Source {
                 pass.cursor = pass.end;
                 break;
             };
-            if self.is_beyond_fork(copies, entry.range, entry.seq) {
+            if self.is_beyond_fork(copies, pass.cursor, &entry) {
                 let copy = copies.get_mut(entry.range).expect("it was found");
                 match entry.kind {
                     // What was lost with it is not listed anywhere.
@@ -96,15 +96,15 @@ impl Source {
         });
     }
 
-    fn is_beyond_fork(&self, copies: &Copies, range: Range, seq: Seq) -> bool {
-        let Some(copy) = copies
-            .get(range)
-            .filter(|copy| copy.source == Some(self.from))
-        else {
+    fn is_beyond_fork(&self, copies: &Copies, at: LogOffset, entry: &LogEntry<'_>) -> bool {
+        let copy = copies.get(entry.range);
+        let Some(copy) = copy.filter(|copy| copy.source == Some(self.from)) else {
             return false;
         };
         match copy.follow {
-            Follow::Rewinding { from, is_listed } => is_listed && seq > from,
+            Follow::Rewinding { from, is_listed } => {
+                is_listed && at >= copy.log_start && entry.seq > from
+            }
             _ => false,
         }
     }
