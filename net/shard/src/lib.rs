@@ -12,7 +12,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. All writes of values and deadlines go through [`execute()`], so that watched keys notice them.
+//! 1. All writes of values and deadlines, and all deletions by clients, go through [`execute()`], so that
+//!    watched keys and the log of replication notice them; those of other nodes' primaries come through
+//!    [`ShardStore`].
 //! 2. What a command was given is used up when it returns: staged chains are stored or freed.
 //!    What it lends (leases of long values) the caller gives back.
 //! 3. A command replies exactly once.
@@ -24,6 +26,7 @@ mod extended;
 mod natural;
 mod now;
 mod placed;
+mod replica;
 mod route;
 pub mod session;
 mod shard;
@@ -38,6 +41,7 @@ pub use counters::{CommandCounts, Counters, ShardStats};
 pub use execute::{Outcome, SCAN_COUNT_MAX, execute};
 pub use now::Now;
 pub use placed::{PLACED_KEYS_MAX, Placed};
+pub use replica::ShardStore;
 pub use route::{Route, route};
 pub use shard::{Shard, StagedChain};
 pub use shard_mask::{SHARDS_COUNT_MAX, ShardMask};

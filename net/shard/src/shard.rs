@@ -3,6 +3,7 @@
 use fulmar_cluster::ShardIndex;
 use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
 
+use crate::replica::Replica;
 use crate::watch::{WatchToken, Watches, WatchesFull};
 use crate::{Counters, Now, ShardStats};
 
@@ -11,14 +12,15 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// One core's state. Single owner, no clock, no socket.
 ///
-/// Reads may go to [`cache`](Self::cache) directly, and so may what ends items. Writes of values and
-/// deadlines go through [`execute`](crate::execute()), which also tells the watched keys of them.
+/// Reads may go to [`cache`](Self::cache) directly. Writes of values and deadlines, and deletions, go
+/// through [`execute`](crate::execute()), which also tells the watched keys and the log of them.
 pub struct Shard {
     /// The engine.
     pub cache: Cache,
     /// What was executed here.
     pub counters: Counters,
     watches: Watches,
+    pub(crate) replica: Option<Box<Replica>>,
     index: ShardIndex,
     value_bytes_max: usize,
     random: u64,
@@ -53,6 +55,7 @@ impl Shard {
             cache: Cache::new(config)?,
             counters: Counters::default(),
             watches: Watches::default(),
+            replica: None,
             index,
             value_bytes_max,
             random: seed,
@@ -116,21 +119,62 @@ impl Shard {
         expiry: Expiry,
         now: Now,
     ) -> Result<(), StoreError> {
-        self.watches.bump(key);
         match content {
-            Content::Bytes(bytes) => self.cache.set(key, bytes, expiry, now.time),
+            Content::Bytes(bytes) => self.cache.set(key, bytes, expiry, now.time)?,
             Content::Chain(staged) => {
                 debug_assert_eq!(staged.shard, self.index);
-                self.cache.set_chain(key, staged.chain, expiry, now.time)
+                self.cache.set_chain(key, staged.chain, expiry, now.time)?;
             }
         }
+        self.note_write(key, now);
+        Ok(())
+    }
+
+    /// Deletes a key; true if it was there.
+    ///
+    /// Logged even if it was not: it may have been evicted here and not from its copies.
+    #[inline]
+    pub(crate) fn delete(&mut self, key: &Key<'_>, now: Now) -> bool {
+        let was_there = self.cache.delete(key, now.time);
+        self.log_change(key, now);
+        was_there
+    }
+
+    /// Deletes all keys.
+    pub(crate) fn flush(&mut self, now: Now) {
+        if let Some(replica) = &mut self.replica {
+            replica.log_flush_all(now);
+        }
+        self.cache.flush();
+    }
+
+    /// Tells the watched keys and the log of a write.
+    #[inline]
+    fn note_write(&mut self, key: &Key<'_>, now: Now) {
+        self.watches.bump(key);
+        self.log_change(key, now);
+    }
+
+    #[inline]
+    fn log_change(&mut self, key: &Key<'_>, now: Now) {
+        if let Some(replica) = &mut self.replica {
+            replica.log_change(key, now);
+        }
+    }
+
+    /// What replication works on.
+    pub(crate) fn parts_for_replication(
+        &mut self,
+    ) -> (&mut Cache, &mut Watches, Option<&mut Replica>) {
+        let replica = self.replica.as_deref_mut();
+        (&mut self.cache, &mut self.watches, replica)
     }
 
     /// Sets the deadline of a key; true if it was there.
     pub(crate) fn set_expiry(&mut self, key: &Key<'_>, expiry: Expiry, now: Now) -> bool {
         let set = self.cache.set_expiry(key, expiry, now.time);
         if set {
-            self.watches.bump(key);
+            self.note_write(key, now);
         }
         set
     }
@@ -138,7 +182,7 @@ impl Shard {
     /// Adds `delta` to a key's integer.
     pub(crate) fn incr(&mut self, key: &Key<'_>, delta: i64, now: Now) -> Result<i64, IncrError> {
         let sum = self.cache.incr(key, delta, now.time)?;
-        self.watches.bump(key);
+        self.note_write(key, now);
         Ok(sum)
     }
 
@@ -150,7 +194,7 @@ impl Shard {
         now: Now,
     ) -> Result<usize, StoreError> {
         let bytes_count = self.cache.append(key, suffix, now.time)?;
-        self.watches.bump(key);
+        self.note_write(key, now);
         Ok(bytes_count)
     }
 
@@ -163,7 +207,7 @@ impl Shard {
         now: Now,
     ) -> Result<usize, StoreError> {
         let bytes_count = self.cache.set_range(key, offset, bytes, now.time)?;
-        self.watches.bump(key);
+        self.note_write(key, now);
         Ok(bytes_count)
     }
 

@@ -29,11 +29,11 @@ impl Context<'_> {
 
     /// Of how many keys it is true.
     pub(super) fn count(&mut self, of: Counted, keys: &[&[u8]]) -> i64 {
-        let time = self.now.time;
+        let (now, time) = (self.now, self.now.time);
         let mut count = 0;
         self.for_each_key(keys, |shard, key, _| {
             count += i64::from(match of {
-                Counted::Deleted => shard.cache.delete(key, time),
+                Counted::Deleted => shard.delete(key, now),
                 Counted::Existing => shard.cache.peek(key, time).is_some(),
                 Counted::Touched => shard.cache.touch(key, time),
             });
@@ -66,7 +66,7 @@ impl Context<'_> {
             return Ok(());
         }
         if ms_until <= 0 {
-            shard.cache.delete(&key, self.now.time);
+            shard.delete(&key, self.now);
         } else {
             shard.set_expiry(&key, Expiry::At(self.now.time_of(at)), self.now);
         }

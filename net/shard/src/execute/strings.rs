@@ -23,7 +23,7 @@ impl Context<'_> {
     pub(super) fn get_del(&mut self, key: &[u8]) -> Result<(), CommandError> {
         self.get(key)?;
         let (shard, key) = self.shards.locate(key);
-        shard.cache.delete(&key, self.now.time);
+        shard.delete(&key, self.now);
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl Context<'_> {
                 }
             }
             (Some(_), Some(deadline)) if deadline <= self.now.time => {
-                shard.cache.delete(&key, self.now.time);
+                shard.delete(&key, self.now);
             }
             (Some(_), Some(deadline)) => {
                 shard.set_expiry(&key, EngineExpiry::At(deadline), self.now);

@@ -125,7 +125,7 @@ impl Context<'_> {
 
     pub(super) fn flush_all(&mut self) -> Result<(), CommandError> {
         for index in 0..self.shards.count() {
-            self.shards.at(index).cache.flush();
+            self.shards.at(index).flush(self.now);
         }
         self.reply.ok();
         Ok(())

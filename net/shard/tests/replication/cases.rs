@@ -1,0 +1,519 @@
+//! Cases of their own: what the log gets, long values, flushes and deletes in the middle of a sync,
+//! seals, stale primaries, rewinds, lags.
+
+use fulmar_cluster::replication::{CopyPosition, Limits, RemoteCore, Role, Verdict, Write};
+use fulmar_cluster::{Epoch, NodeId, Range, Seq, ShardIndex};
+
+use crate::check::items;
+use crate::world::{ROOMY, Sizes, World};
+
+fn core(id: u64) -> RemoteCore {
+    RemoteCore {
+        node: NodeId(id),
+        core: ShardIndex(0),
+    }
+}
+
+/// Two nodes of one core, the second follows the first.
+fn pair(sizes: Sizes) -> World {
+    let mut world = World::new(&[1, 1], sizes);
+    world.decide_copies(&[1, 2]);
+    world.settle();
+    world
+}
+
+fn range_a() -> Range {
+    Range::of(b"a")
+}
+
+fn position_of(world: &World, index: usize) -> CopyPosition {
+    let position = world.nodes[index].position(range_a());
+    position.expect("it has a copy")
+}
+
+fn value_of(world: &World, index: usize, key: &[u8]) -> Option<Vec<u8>> {
+    let held = items(&world.nodes[index], Range::of(key), world.now.time);
+    held.get(key).map(|(value, _)| value.clone())
+}
+
+/// Sends and delivers one batch from node 1 to node 2, and what comes back.
+fn pass_one(world: &mut World) -> bool {
+    let (from, to) = (core(1), core(2));
+    world.connect(from, to);
+    if !world.send_batch(from, to) {
+        return false;
+    }
+    let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    world.deliver_batch(&batch);
+    if world.send_reply(from, to) {
+        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+        let reply = pipe.replies.pop_front().expect("it was sent");
+        world.deliver_reply(&reply);
+    }
+    true
+}
+
+#[test]
+fn every_command_that_changes_a_key_is_logged() {
+    let mut world = pair(ROOMY);
+    let cases: &[(&[&str], u64)] = &[
+        (&["SET", "{a}k", "1"], 1),
+        (&["GET", "{a}k"], 0),
+        (&["SET", "{a}k", "1", "NX"], 0),
+        (&["SETNX", "{a}other", "1"], 1),
+        (&["GETSET", "{a}k", "2"], 1),
+        (&["INCR", "{a}k"], 1),
+        (&["DECRBY", "{a}k", "5"], 1),
+        (&["INCRBYFLOAT", "{a}k", "0.5"], 1),
+        (&["APPEND", "{a}k", "9"], 1),
+        (&["SETRANGE", "{a}k", "0", "1"], 1),
+        (&["SETRANGE", "{a}k", "0", ""], 0),
+        (&["STRLEN", "{a}k"], 0),
+        (&["EXPIRE", "{a}k", "100"], 1),
+        (&["PEXPIRE", "{a}k", "5", "GT"], 0),
+        (&["EXPIREAT", "{a}k", "1"], 1),
+        (&["EXPIRE", "{a}k", "100"], 0),
+        (&["SET", "{a}k", "1", "EX", "10"], 1),
+        (&["PERSIST", "{a}k"], 1),
+        (&["PERSIST", "{a}k"], 0),
+        (&["GETEX", "{a}k"], 0),
+        (&["GETEX", "{a}k", "EX", "10"], 1),
+        (&["GETEX", "{a}k", "PERSIST"], 1),
+        (&["SETEX", "{a}k", "10", "1"], 1),
+        (&["MSET", "{a}k", "1", "{a}l", "2", "{b}m", "3"], 3),
+        (&["MSETNX", "{a}k", "1", "{a}new", "2"], 0),
+        (&["TOUCH", "{a}k"], 0),
+        (&["TTL", "{a}k"], 0),
+        (&["GETDEL", "{a}k"], 1),
+        // It may still be there in a copy, so it counts even if it is not here.
+        (&["DEL", "{a}k", "{a}l", "{b}missing"], 3),
+        (&["UNLINK", "{a}new"], 1),
+        (&["INCR", "{a}text"], 1),
+        (&["SET", "{a}text", "text"], 1),
+        (&["INCR", "{a}text"], 0),
+    ];
+    for (args, expected) in cases {
+        let before = world.nodes[0].shards[0].log_head();
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        world.run(0, &args);
+        let replication = world.nodes[0].replication(range_a());
+        let writes: Vec<Write> = replication.writes_since(before).collect();
+        assert_eq!(writes.len() as u64, *expected, "{}", args[0].escape_ascii());
+        if let Some(last) = writes.last() {
+            assert_eq!(world.nodes[0].shards[0].last_write(), Some(*last));
+        }
+    }
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn writes_of_a_follower_are_not_logged() {
+    let mut world = pair(ROOMY);
+    let before = world.nodes[1].shards[0].log_head();
+    world.run(1, &[b"SET", b"{a}k", b"1"]);
+    assert_eq!(world.nodes[1].shards[0].log_head(), before);
+    assert_eq!(world.nodes[1].shards[0].last_write(), None);
+}
+
+#[test]
+fn acknowledgements_count_for_their_term_alone() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    let write = world.nodes[0].shards[0]
+        .last_write()
+        .expect("it was logged");
+    let count = |world: &World, index: usize, write| {
+        let replication = world.nodes[index].replication(range_a());
+        replication.acknowledged_by(write)
+    };
+    assert_eq!(count(&world, 0, write), 0);
+    world.settle();
+    assert_eq!(count(&world, 0, write), 1);
+    let later = Write {
+        seq: write.seq.next(),
+        ..write
+    };
+    assert_eq!(count(&world, 0, later), 0);
+    let of_another_term = Write {
+        term: Epoch(write.term.0 + 1),
+        ..write
+    };
+    assert_eq!(count(&world, 0, of_another_term), 0);
+    world.decide_copies(&[2, 1]);
+    world.settle();
+    assert_eq!((count(&world, 0, write), count(&world, 1, write)), (0, 0));
+}
+
+#[test]
+fn hot_keys_are_sent_once_a_batch() {
+    let mut world = pair(ROOMY);
+    world.settle();
+    let entries = world.entries;
+    for number in 0..500 {
+        world.run(0, &[b"SET", b"{a}hot", number.to_string().as_bytes()]);
+    }
+    world.settle();
+    // The value and how far that is.
+    assert_eq!(world.entries - entries, 2);
+    assert_eq!(value_of(&world, 1, b"{a}hot"), Some(b"499".to_vec()));
+    let (one, other) = (position_of(&world, 0), position_of(&world, 1));
+    assert_eq!((one, one.seq), (other, Seq(500)));
+}
+
+#[test]
+fn values_of_all_lengths_arrive() {
+    let mut world = pair(ROOMY);
+    let lengths = [
+        0,
+        1,
+        4_000,
+        4_096,
+        16_384,
+        65_535,
+        65_536,
+        65_537,
+        200_000,
+        1 << 20,
+        4 << 20,
+    ];
+    for bytes in lengths {
+        let value: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+        world.run(0, &[b"SET", format!("{{a}}{bytes}").as_bytes(), &value]);
+    }
+    world.settle();
+    world.assert_copies_equal(0);
+    // And to a new copy, by a full sync.
+    world.restart(1);
+    world.decide_copies(&[1]);
+    world.settle();
+    world.decide_copies(&[1, 2]);
+    world.settle();
+    world.assert_copies_equal(0);
+    world.assert_integrity();
+}
+
+#[test]
+fn a_long_value_that_changes_while_it_is_sent_arrives_whole() {
+    for change in ["APPEND", "SET", "DEL", "PEXPIRE"] {
+        let mut world = pair(ROOMY);
+        let value = vec![b'v'; 3 << 20];
+        world.run(0, &[b"SET", b"{a}long", &value]);
+        world.run(0, &[b"SET", b"{a}short", b"old"]);
+        assert!(pass_one(&mut world) && pass_one(&mut world));
+        let args: &[&[u8]] = &[change.as_bytes(), b"{a}long", b"600000"];
+        world.run(0, if change == "DEL" { &args[..2] } else { args });
+        world.run(0, &[b"SET", b"{a}short", b"new"]);
+        // Others are not held up by it, but the position is until it is sent.
+        assert!(pass_one(&mut world));
+        assert_eq!(value_of(&world, 1, b"{a}short"), Some(b"new".to_vec()));
+        let is_short = matches!(change, "DEL" | "SET");
+        assert_eq!(
+            position_of(&world, 1).seq,
+            Seq(if is_short { 4 } else { 0 })
+        );
+        world.settle();
+        world.assert_copies_equal(0);
+        world.assert_integrity();
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_inside_a_long_value_loses_nothing() {
+    let mut world = pair(ROOMY);
+    let value = vec![b'v'; 3 << 20];
+    world.run(0, &[b"SET", b"{a}long", &value]);
+    for batches in 1..6 {
+        for _ in 0..batches {
+            pass_one(&mut world);
+        }
+        world.cut(core(1), core(2), 0);
+    }
+    let staged = world.nodes[1].shards[0].cache.stats().pages_in_use;
+    assert!(staged < 8, "parts of {staged} pages are kept");
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn deletes_and_flushes_in_the_middle_of_a_sync_hold() {
+    for flush in [false, true] {
+        let mut world = World::new(&[1, 1], ROOMY);
+        let value = vec![b'v'; 3_000];
+        for number in 0..3_000 {
+            world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), &value]);
+        }
+        world.decide_copies(&[1, 2]);
+        world.learn_all();
+        for _ in 0..8 {
+            world.advance();
+            pass_one(&mut world);
+        }
+        let held = items(&world.nodes[1], range_a(), world.now.time).len();
+        assert!(held > 0 && held < 2_900, "{held} are there already");
+        assert!(!position_of(&world, 1).is_complete);
+        if flush {
+            world.run(0, &[b"FLUSHALL"]);
+        }
+        for number in (0..3_000).step_by(3) {
+            world.run(0, &[b"DEL", format!("{{a}}{number}").as_bytes()]);
+            let next = format!("{{a}}{}", number + 1);
+            world.run(0, &[b"SET", next.as_bytes(), b"new"]);
+        }
+        world.settle();
+        world.assert_copies_equal(0);
+    }
+}
+
+#[test]
+fn a_sync_goes_on_where_it_was_acknowledged() {
+    let mut world = World::new(&[1, 1], ROOMY);
+    let value = vec![b'v'; 3_000];
+    for number in 0..3_000 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), &value]);
+    }
+    world.decide_copies(&[1, 2]);
+    world.learn_all();
+    for round in 0..200 {
+        world.advance();
+        pass_one(&mut world);
+        if round % 10 == 9 {
+            world.cut(core(1), core(2), 0);
+        }
+    }
+    world.settle();
+    world.assert_copies_equal(0);
+    let all = 3_000 * 3_010;
+    // A step of the walk is an index table, of up to 1,024 items; each cut may repeat one.
+    assert!(world.item_bytes < all * 3, "{} for {all}", world.item_bytes);
+    let ranges = world.ranges.len() as u64;
+    assert!(world.syncs <= ranges + 2, "{} syncs", world.syncs);
+}
+
+#[test]
+fn a_follower_that_lags_out_of_the_log_gets_what_it_misses() {
+    let limits = Limits {
+        log_bytes_max: 140_000,
+        ..ROOMY.limits
+    };
+    let mut world = pair(Sizes { limits, ..ROOMY });
+    world.run(0, &[b"SET", b"{b}k", b"1"]);
+    world.settle();
+    let syncs = world.syncs;
+    world.cut(core(1), core(2), 0);
+    for number in 0..10_000 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"v"]);
+    }
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(
+        world.syncs - syncs,
+        1,
+        "only that of the range that was written"
+    );
+}
+
+#[test]
+fn the_window_bounds_what_is_on_its_way() {
+    let mut world = pair(ROOMY);
+    for number in 0..2_000 {
+        let key = format!("{{a}}{number}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 3_000]]);
+    }
+    world.connect(core(1), core(2));
+    let mut batches = 0;
+    while world.send_batch(core(1), core(2)) {
+        batches += 1;
+    }
+    // 1 MiB of window, 256 KiB a batch.
+    assert!((4..=6).contains(&batches), "{batches} batches");
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn deadlines_are_late_by_the_time_on_the_way() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1", b"PX", b"50000"]);
+    // Waiting in the log costs nothing.
+    world.advance_ms(1_000);
+    world.connect(core(1), core(2));
+    while world.send_batch(core(1), core(2)) {}
+    world.advance_ms(7);
+    world.settle();
+    let of = |index: usize| {
+        let held = items(&world.nodes[index], range_a(), world.now.time);
+        let (_, deadline) = held[b"{a}k".as_slice()];
+        deadline.expect("it expires").0
+    };
+    assert_eq!(of(1), of(0) + 7);
+}
+
+#[test]
+fn a_sealed_primary_is_neither_followed_nor_acknowledged() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.connect(core(1), core(2));
+    while pass_one(&mut world) {}
+    world.run(0, &[b"SET", b"{a}k", b"2"]);
+    world.send_batch(core(1), core(2));
+    world.on_core(core(2), |replication, _| replication.seal(&[NodeId(1)]));
+    let before = position_of(&world, 1);
+    let pipe = world
+        .pipes
+        .get_mut(&(core(1), core(2)))
+        .expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    world.deliver_batch(&batch);
+    assert!(!world.send_reply(core(1), core(2)));
+    assert_eq!(position_of(&world, 1), before);
+    assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"1".to_vec()));
+    // The next epoch ends the seal.
+    world.decide_copies(&[1, 2]);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn batches_that_vanish_are_sent_again() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.connect(core(1), core(2));
+    assert!(world.send_batch(core(1), core(2)));
+    let pipe = world
+        .pipes
+        .get_mut(&(core(1), core(2)))
+        .expect("it is open");
+    pipe.batches.clear();
+    world.settle();
+    assert_eq!(value_of(&world, 1, b"{a}k"), None);
+    world.advance_ms(20_000);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn a_deposed_primary_is_refused_and_rewinds() {
+    let mut world = pair(ROOMY);
+    for number in 0..100 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"shared"]);
+    }
+    world.settle();
+    // Node 2 takes over, and node 1 does not know.
+    world.decide_copies(&[2, 1]);
+    world.learn(1);
+    for number in 0..30 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"lost"]);
+        world.run(
+            1,
+            &[b"SET", format!("{{a}}{}", number + 20).as_bytes(), b"kept"],
+        );
+    }
+    world.run(0, &[b"SET", b"{a}only", b"lost"]);
+    world.run(0, &[b"DEL", b"{a}99"]);
+    world.connect(core(1), core(2));
+    assert!(world.send_batch(core(1), core(2)));
+    let pipe = world
+        .pipes
+        .get_mut(&(core(1), core(2)))
+        .expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    let verdict = world.on_core(core(2), |replication, store| {
+        replication.begin_batch(&batch.header, store)
+    });
+    assert_eq!(verdict, Verdict::Stale);
+    let syncs = world.syncs;
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(world.syncs, syncs, "nothing was synced in full");
+    let counts = world.nodes[0].replication(range_a()).counts();
+    assert_eq!(counts.divergent_keys, 32);
+    assert_eq!(value_of(&world, 0, b"{a}0"), Some(b"shared".to_vec()));
+    assert_eq!(value_of(&world, 0, b"{a}25"), Some(b"kept".to_vec()));
+    assert_eq!(value_of(&world, 0, b"{a}99"), Some(b"shared".to_vec()));
+    assert_eq!(value_of(&world, 0, b"{a}only"), None);
+}
+
+#[test]
+fn a_copy_of_an_empty_restart_is_not_followed() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    // It is back before anyone missed it.
+    world.restart(0);
+    world.learn(0);
+    assert_eq!(
+        world.nodes[0].replication(range_a()).role(range_a()),
+        Role::None
+    );
+    world.settle();
+    assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"1".to_vec()));
+    world.decide_copies(&[2, 1]);
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(value_of(&world, 0, b"{a}k"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_copy_that_is_given_up_is_dropped_in_steps() {
+    let mut world = pair(ROOMY);
+    for number in 0..20_000 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"v"]);
+    }
+    world.settle();
+    world.decide_copies(&[1]);
+    world.learn_all();
+    let mut steps = 0;
+    let mut held = 20_000;
+    while world.advance() {
+        steps += 1;
+        let left = items(&world.nodes[1], range_a(), world.now.time).len();
+        assert!(held - left <= 512 + 2_048, "{} at once", held - left);
+        held = left;
+    }
+    assert!(steps > 8, "{steps} steps");
+    assert!(items(&world.nodes[1], range_a(), world.now.time).is_empty());
+}
+
+#[test]
+fn lags_tell_what_would_be_lost() {
+    let mut world = pair(ROOMY);
+    let lag = |world: &World| {
+        let replication = world.nodes[0].replication(range_a());
+        let now = fulmar_cluster::Time(world.now.time.0);
+        replication.lags(now).next().expect("there is a follower")
+    };
+    let at_rest = lag(&world);
+    assert_eq!((at_rest.entries, at_rest.bytes, at_rest.ms), (0, 0, 0));
+    assert_eq!((at_rest.ranges, at_rest.incomplete), (6, 0));
+    world.cut(core(1), core(2), 0);
+    for number in 0..100 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"v"]);
+    }
+    world.advance_ms(2_500);
+    let behind = lag(&world);
+    assert_eq!((behind.entries, behind.is_connected), (100, false));
+    assert!(behind.bytes > 0 && behind.ms >= 2_500);
+    world.settle();
+    assert_eq!(lag(&world).entries, 0);
+}
+
+#[test]
+fn a_flush_of_one_node_leaves_what_others_own() {
+    let mut world = World::new(&[1, 1], ROOMY);
+    world.decide(|_, range, copies| {
+        let (primary, replica) = if range == range_a() { (1, 2) } else { (2, 1) };
+        copies.primary = NodeId(primary);
+        copies.replicas = [NodeId(replica)].into_iter().collect();
+    });
+    world.settle();
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.run(1, &[b"SET", b"{b}k", b"1"]);
+    world.settle();
+    world.run(0, &[b"FLUSHALL"]);
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(value_of(&world, 1, b"{a}k"), None);
+    assert_eq!(value_of(&world, 0, b"{b}k"), Some(b"1".to_vec()));
+}
