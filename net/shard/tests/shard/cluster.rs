@@ -301,6 +301,15 @@ fn a_map_has_at_most_an_entry_for_each_range() {
 }
 
 #[test]
+fn whoever_looks_hears_itself() {
+    let mut node = node_with(Some(view([false, true, true])));
+    let reply = ask(&mut node, &mut client(), "CLUSTER INFO");
+    assert!(reply.contains("cluster_slots_ok:16384\r\n"), "{reply}");
+    let reply = ask(&mut node, &mut client(), "CLUSTER SHARDS");
+    assert!(!reply.contains("fail"), "{reply}");
+}
+
+#[test]
 fn moved_names_the_primary_of_a_slot() {
     let view = view([true; 3]);
     for (slot, address) in [

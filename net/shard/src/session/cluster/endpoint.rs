@@ -116,6 +116,11 @@ impl MemberView {
         self.is_heard
     }
 
+    /// Whoever looks hears itself.
+    pub(super) fn mark_heard(&mut self) {
+        self.is_heard = true;
+    }
+
     /// `host:port` of an endpoint.
     #[must_use]
     pub fn address(&self, endpoint: Endpoint) -> &Arc<str> {

@@ -34,27 +34,33 @@ impl ClusterView {
     }
 
     fn reply_slots(&self, reply: &mut dyn ReplySink) {
+        // A name is spelled once, not for each run that its endpoint is in.
+        let members = self.topology.members().iter();
+        let names: Vec<[String; 2]> = members
+            .map(|member| {
+                let roles = [Endpoint::Primary, Endpoint::Replica];
+                roles.map(|role| self.endpoint_id(member.id, role).to_string())
+            })
+            .collect();
+        let reply_endpoint = |rank: u16, endpoint: Endpoint, reply: &mut dyn ReplySink| {
+            let member = &self.members[usize::from(rank)];
+            reply.array(4);
+            reply.bulk(member.host().as_bytes());
+            reply.integer(member.port(endpoint).into());
+            reply.bulk(names[usize::from(rank)][endpoint as usize].as_bytes());
+            reply.map(0);
+        };
         let runs = self.runs(|one, other| one == other);
         reply.array(runs.len());
         for (slots, holders) in runs {
             reply.array(3 + holders.replicas().count());
             reply.integer(slots.first.into());
             reply.integer(slots.last.into());
-            self.reply_endpoint(holders.primary, Endpoint::Primary, reply);
+            reply_endpoint(holders.primary, Endpoint::Primary, reply);
             for rank in holders.replicas() {
-                self.reply_endpoint(rank, Endpoint::Replica, reply);
+                reply_endpoint(rank, Endpoint::Replica, reply);
             }
         }
-    }
-
-    fn reply_endpoint(&self, rank: u16, endpoint: Endpoint, reply: &mut dyn ReplySink) {
-        let member = &self.members[usize::from(rank)];
-        let node = self.topology.members()[usize::from(rank)].id;
-        reply.array(4);
-        reply.bulk(member.host().as_bytes());
-        reply.integer(member.port(endpoint).into());
-        reply.bulk(self.endpoint_id(node, endpoint).to_string().as_bytes());
-        reply.map(0);
     }
 
     fn reply_shards(&self, reply: &mut dyn ReplySink) {

@@ -75,10 +75,13 @@ impl ClusterView {
     pub fn new(
         topology: Arc<Topology>,
         (own, own_view): (NodeId, MemberView),
-        members: Vec<MemberView>,
+        mut members: Vec<MemberView>,
         status: ClusterStatus,
     ) -> Self {
         assert_eq!(members.len(), topology.members().len());
+        if let Some(rank) = topology.rank(own) {
+            members[rank].mark_heard();
+        }
         let holders = topology.ranges().map(|(_, copies)| {
             let rank = |node| {
                 let rank = topology.rank(node).expect("holders are members");
