@@ -13,6 +13,7 @@ pub mod decision;
 mod home;
 mod ids;
 mod mac;
+pub mod membership;
 pub mod message;
 pub mod placement;
 pub mod replication;
