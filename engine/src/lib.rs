@@ -11,7 +11,7 @@
 //!             |      v
 //!             +--> Slab         handle -> chunk in a 64 KiB page of one arena
 //!             |      header | extensions | key | value       (or segments of a long value)
-//!             +--> LruList      one per slab class, links inside the headers
+//!             +--> Lists        order of use: one list per slab class, links inside the headers
 //!             +--> Wheel        deadlines, links inside the TTL extension
 //! ```
 //!
@@ -44,7 +44,7 @@ mod index;
 mod item;
 mod key;
 pub mod limits;
-mod lru;
+mod order;
 mod prefetch;
 mod slab;
 mod stats;

@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
 use crate::index::Index;
 use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES};
-use crate::lru::Lists;
+use crate::order::Lists;
 use crate::slab::{Handle, PAGE_TABLE_ENTRY_BYTES};
 use crate::wheel::Wheel;
 

@@ -5,7 +5,7 @@
 //! longest, so that what leaves is the oldest of all classes; how old its tail will be without that
 //! page is what counts, so that a class of few pages is not emptied for one old item.
 
-use crate::lru::Lists;
+use crate::order::Lists;
 use crate::slab::{CLASSES_COUNT, ClassId, Slab};
 
 /// A class may hold this share of its chunks free, and a page's worth.

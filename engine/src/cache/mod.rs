@@ -43,7 +43,7 @@ use crate::config::{Config, ConfigError};
 use crate::index::{Index, Items};
 use crate::item::{Layout, Meta, key_of};
 use crate::key::{Key, KeyHasher};
-use crate::lru::Lists;
+use crate::order::Lists;
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
 use crate::time::Time;

@@ -6,14 +6,14 @@ mod list;
 pub(crate) use ages::Idle;
 
 use ages::Ages;
-use list::LruList;
+use list::List;
 
 use crate::item::Meta;
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 
 /// The lists of all classes, and a clock that counts uses.
 pub(crate) struct Lists {
-    lists: [LruList; CLASSES_COUNT],
+    lists: [List; CLASSES_COUNT],
     ages: Ages,
     items_count: usize,
 }
@@ -24,7 +24,7 @@ impl Lists {
 
     pub(crate) fn new() -> Self {
         Self {
-            lists: [LruList::EMPTY; CLASSES_COUNT],
+            lists: [List::EMPTY; CLASSES_COUNT],
             ages: Ages::new(),
             items_count: 0,
         }
@@ -75,7 +75,7 @@ impl Lists {
 
     /// Forgets all items.
     pub(crate) fn clear(&mut self) {
-        self.lists = [LruList::EMPTY; CLASSES_COUNT];
+        self.lists = [List::EMPTY; CLASSES_COUNT];
         self.ages.clear();
         self.items_count = 0;
     }
@@ -109,7 +109,7 @@ impl Lists {
             self.ages.check_integrity(slab, class, &order);
             items_count += list.count();
         }
-        assert_eq!(items_count, self.items_count, "items in LRU lists");
+        assert_eq!(items_count, self.items_count, "items in lists");
     }
 
     #[inline]
@@ -121,7 +121,7 @@ impl Lists {
 
     #[cold]
     fn mark_heads(&mut self, slab: &mut Slab) {
-        let heads = self.lists.each_ref().map(LruList::head);
+        let heads = self.lists.each_ref().map(List::head);
         for head in heads.into_iter().filter_map(Handle::some) {
             let meta = slab.meta(head).with(Meta::MARKED);
             slab.set_meta(head, meta);

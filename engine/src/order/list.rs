@@ -1,6 +1,7 @@
-//! Exact LRU: a doubly linked list through the headers of its items.
+//! A doubly linked list through the headers of its items.
 //!
-//! The head is the most recently used. The list knows nothing of classes, nor of who is evicted.
+//! The head is the latest that came or was moved there. The list knows nothing of classes, nor of who
+//! is evicted.
 //!
 //! # Invariants
 //! 1. `previous` of the head and `next` of the tail are none; all other links are mutual.
@@ -10,13 +11,13 @@ use crate::slab::{Handle, Slab};
 
 /// One list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LruList {
+pub(super) struct List {
     head: Handle,
     tail: Handle,
     count: usize,
 }
 
-impl LruList {
+impl List {
     pub(super) const EMPTY: Self = Self {
         head: Handle::NONE,
         tail: Handle::NONE,
@@ -105,25 +106,25 @@ impl LruList {
     pub(super) fn check_integrity(&self, slab: &Slab) {
         let (mut before, mut count) = (Handle::NONE, 0);
         for handle in self.iter(slab) {
-            assert_eq!(slab.previous(handle), before, "LRU links aren't mutual");
+            assert_eq!(slab.previous(handle), before, "list links aren't mutual");
             before = handle;
             count += 1;
-            assert!(count <= self.count, "LRU list is longer than its count");
+            assert!(count <= self.count, "list is longer than its count");
         }
-        assert_eq!(before, self.tail, "LRU tail");
-        assert_eq!(count, self.count, "LRU count");
+        assert_eq!(before, self.tail, "tail of a list");
+        assert_eq!(count, self.count, "count of a list");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::LruList;
+    use super::List;
     use crate::item::Meta;
     use crate::slab::{ClassId, Handle, Slab};
 
-    fn filled(count: usize) -> (Slab, LruList, Vec<Handle>) {
+    fn filled(count: usize) -> (Slab, List, Vec<Handle>) {
         let mut slab = Slab::new(4).expect("address space");
-        let mut list = LruList::EMPTY;
+        let mut list = List::EMPTY;
         let class = ClassId::fitting(24).expect("small");
         let mut handles = Vec::new();
         for _ in 0..count {
