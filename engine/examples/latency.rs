@@ -1,8 +1,8 @@
 //! Nanoseconds per call at a given number of items: a quick look, criterion has the detail.
 //!
-//! `cargo run --release -p fulmar-engine --example latency -- [ITEMS] [RANGES]`
+//! `cargo run --release -p fulmar-engine --example latency -- [ITEMS] [EVICTION]`
 
-use fulmar_engine::{Cache, Config, Expiry, Key, KeyHasher, Time};
+use fulmar_engine::{Cache, Config, Eviction, Expiry, Key, KeyHasher, Time};
 
 fn range_of(key: &[u8]) -> u16 {
     u16::from_le_bytes([key[0], key[1]]) % 2048
@@ -23,14 +23,19 @@ fn cpu_nanos() -> i64 {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>());
-    let items = arguments.next().and_then(Result::ok).unwrap_or(1_000_000);
+    let mut arguments = std::env::args().skip(1);
+    let items = arguments.next().and_then(|text| text.parse::<u64>().ok());
+    let items = items.unwrap_or(1_000_000);
+    let name = arguments.next();
+    let policies = [Eviction::Lru, Eviction::S3Fifo];
+    let named = |policy: &Eviction| Some(policy.name()) == name.as_deref();
     let hasher = KeyHasher::new([1, 2, 3, 4]);
     let mut config = Config::new(
         (usize::try_from(items).expect("64 bits") * 100).max(64 << 20),
         hasher,
     );
     config.ranges_count = 2048;
+    config.eviction = policies.into_iter().find(named).unwrap_or_default();
     config.range_of = range_of;
     let mut cache = Cache::new(config).expect("memory");
     let value = [7u8; 32];

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::eviction::Eviction;
 use crate::key::KeyHasher;
 use crate::limits::{PAGE_BYTES, RANGES_COUNT_MAX, VALUE_BYTES_MAX};
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub memory_bytes_max: usize,
     /// Longest value, in bytes; at most `VALUE_BYTES_MAX`.
     pub value_bytes_max: usize,
+    /// Which items go when memory is needed.
+    pub eviction: Eviction,
     /// Number of ranges that keys are divided into, 1 to `RANGES_COUNT_MAX`. Each costs 64 bytes
     /// when empty.
     pub ranges_count: u16,
@@ -31,11 +34,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// One range, values up to 64 MiB.
+    /// One range, values up to 64 MiB, exact LRU.
     pub fn new(memory_bytes_max: usize, hasher: KeyHasher) -> Self {
         Self {
             memory_bytes_max,
             value_bytes_max: 64 << 20,
+            eviction: Eviction::Lru,
             ranges_count: 1,
             hasher,
             range_of: |_| 0,

@@ -1,4 +1,4 @@
-//! Fulmar's storage engine: a single-owner cache of byte strings with exact LRU and TTL.
+//! Fulmar's storage engine: a single-owner cache of byte strings with exact LRU (or S3-FIFO) and TTL.
 //!
 //! It is one core's memory: no thread, no lock, no atomic, no clock, no socket. `now` comes in
 //! as an argument, and every result is a function of the calls before.
@@ -11,18 +11,19 @@
 //!             |      v
 //!             +--> Slab         handle -> chunk in a 64 KiB page of one arena
 //!             |      header | extensions | key | value       (or segments of a long value)
-//!             +--> Lists        order of use: one list per slab class, links inside the headers
+//!             +--> Lists        the order in which items go, per slab class, links in the headers
 //!             +--> Wheel        deadlines, links inside the TTL extension
 //! ```
 //!
 //! # Invariants
 //! 1. Every chunk is exactly one of: free, item, segment of a long value, zombie (a leased item
 //!    that left the index).
-//! 2. An item is in the index once, in the LRU list of its largest chunk's class once, and in the
+//! 2. An item is in the index once, in one list of its largest chunk's class once, and in the
 //!    wheel once if it has a deadline.
 //! 3. Resident pages, index, wheel, side tables and reserved bytes together stay at or below
 //!    `Config::memory_bytes_max`.
-//! 4. Of one class, exactly the least recently used items go when the class evicts for itself.
+//! 4. Of one class, exactly the least recently used items go when the class evicts for itself, unless
+//!    `Config::eviction` says otherwise.
 //!
 //! `Cache::check_integrity` proves 1 and 2 and the counters of 3.
 //!
@@ -40,6 +41,8 @@
 mod cache;
 mod config;
 mod error;
+mod eviction;
+mod ghost;
 mod index;
 mod item;
 mod key;
@@ -54,6 +57,7 @@ mod wheel;
 pub use cache::{Cache, Chain, Lease};
 pub use config::{Config, ConfigError};
 pub use error::{IncrError, StoreError};
+pub use eviction::Eviction;
 pub use item::{Item, ItemValue, Parts};
 pub use key::{Key, KeyHasher};
 pub use limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};

@@ -25,6 +25,13 @@ pub const ADVANCE_WORK_MAX: usize = 1024;
 /// Leased items that an eviction passes over in one class before it takes a page from another.
 pub const EVICTION_SKIPS_MAX: usize = 16;
 
+/// Items that S3-FIFO lets stay, as they were used, before it evicts one of a class all the same.
+pub const EVICTION_REINSERTS_MAX: usize = 32;
+
+/// Classes with older items whose next one to go is looked at, and may turn out to be in use, when a
+/// class looks for a page.
+pub const DONORS_PER_LOOK_MAX: usize = 4;
+
 /// Evictions in a row after which a class looks again for a page of another, when none had older
 /// items.
 pub const EVICTIONS_PER_LOOK: u8 = 64;
@@ -59,4 +66,5 @@ pub const RANGES_COUNT_MAX: u16 = 4096;
 
 const _: () = assert!(KEY_BYTES_MAX < 1 << 14);
 const _: () = assert!(VALUE_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(INLINE_ITEM_BYTES_MAX < 1 << 14);
+const _: () = assert!(INLINE_ITEM_BYTES_MAX < 1 << 13);
+const _: () = assert!(SHORT_VALUE_BYTES_MAX < 1 << 13);

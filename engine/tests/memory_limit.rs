@@ -3,7 +3,7 @@
 //! The only test of this binary, since it reads its own process's memory. The long form runs with
 //! `cargo test --release -p fulmar-engine --test memory_limit -- --ignored --nocapture`.
 
-use fulmar_engine::{Cache, Config, Expiry, Key, KeyHasher, Time};
+use fulmar_engine::{Cache, Config, Eviction, Expiry, Key, KeyHasher, Time};
 
 const LIMIT_BYTES: usize = 256 << 20;
 /// What the process may use beyond the limit: freed index tables that the allocator keeps.
@@ -44,7 +44,7 @@ fn length(state: &mut u64, round: u64) -> usize {
     }
 }
 
-fn churn(sets_count: u64) {
+fn churn(sets_count: u64, eviction: Eviction) {
     let value: Vec<u8> = (0..1 << 20)
         .map(|index: u32| index.to_le_bytes()[0])
         .collect();
@@ -52,6 +52,7 @@ fn churn(sets_count: u64) {
     let hasher = KeyHasher::new([1, 2, 3, 4]);
     let mut config = Config::new(LIMIT_BYTES, hasher);
     config.ranges_count = 2048;
+    config.eviction = eviction;
     config.range_of = range_of;
     let mut cache = Cache::new(config).expect("address space");
     let (mut state, mut highest, mut now) = (1, 0, 0);
@@ -96,7 +97,8 @@ fn churn(sets_count: u64) {
     }
     cache.check_integrity();
     println!(
-        "{sets_count} sets: at most {:.1} MiB resident",
+        "{sets_count} sets, {}: at most {:.1} MiB resident",
+        eviction.name(),
         highest as f64 / f64::from(1 << 20)
     );
     println!("{:?}", cache.stats());
@@ -104,11 +106,13 @@ fn churn(sets_count: u64) {
 
 #[test]
 fn resident_memory_stays_below_the_limit() {
-    churn(450_000);
+    churn(450_000, Eviction::Lru);
+    churn(450_000, Eviction::S3Fifo);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn resident_memory_stays_below_the_limit_through_ten_million_sets() {
-    churn(10_000_000);
+    churn(10_000_000, Eviction::Lru);
+    churn(10_000_000, Eviction::S3Fifo);
 }

@@ -1,14 +1,14 @@
 //! Sequences of calls against a map of what each key must have.
 //!
-//! The first two bytes choose the memory limit, the others the calls and their arguments; what is
-//! missing reads as zero. A key may be gone if anything was evicted; what is there must be right. The
+//! The first two bytes choose the memory limit and the policy of eviction, the others the calls and their
+//! arguments; what is missing reads as zero. A key may be gone if anything was evicted; what is there must be right. The
 //! integrity of the whole cache is checked every few calls and at the end.
 #![no_main]
 
 use std::collections::HashMap;
 
 use fulmar_engine::{
-    Cache, Chain, Config, Expiry, IncrError, Key, KeyHasher, Lease, StoreError, Time,
+    Cache, Chain, Config, Eviction, Expiry, IncrError, Key, KeyHasher, Lease, StoreError, Time,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -81,8 +81,9 @@ fn content(seed: usize, length: usize) -> Vec<u8> {
 }
 
 impl Pair {
-    fn new(memory_bytes_max: usize) -> Self {
+    fn new(memory_bytes_max: usize, eviction: Eviction) -> Self {
         let mut config = Config::new(memory_bytes_max, HASHER);
+        config.eviction = eviction;
         config.value_bytes_max = VALUE_BYTES_MAX;
         config.ranges_count = 16;
         config.range_of = range_of;
@@ -330,7 +331,13 @@ impl Pair {
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
-    let mut pair = Pair::new((350 + input.number() % 2_000) * 1_024);
+    let number = input.number();
+    let eviction = if number / 2_000 % 2 == 0 {
+        Eviction::Lru
+    } else {
+        Eviction::S3Fifo
+    };
+    let mut pair = Pair::new((350 + number % 2_000) * 1_024, eviction);
     for calls in 0..CALLS_MAX {
         if input.0.is_empty() {
             break;

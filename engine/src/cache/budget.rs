@@ -1,7 +1,7 @@
 //! The memory limit: how many pages items may have beside everything else.
 //!
 //! ```text
-//! memory_bytes_max = resident pages + index + wheel + age marks + page table + lease table
+//! memory_bytes_max = resident pages + index + wheel + age marks + ghost + page table + lease table
 //!                    + reserved bytes
 //! ```
 //! When the right side's other terms grow, pages become fewer: free ones go back to the system
@@ -9,6 +9,8 @@
 
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
+use crate::eviction::Eviction;
+use crate::ghost::Ghost;
 use crate::index::Index;
 use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES};
 use crate::order::Lists;
@@ -38,14 +40,22 @@ impl Cache {
     }
 
     fn fixed_bytes(config: &Config) -> usize {
-        size_of::<Self>() + Wheel::BYTES + Lists::BYTES + Index::bytes_for(config.ranges_count)
+        Self::side_bytes(config) + Index::bytes_for(config.ranges_count)
+    }
+
+    /// What is as large as the configuration says from the start.
+    fn side_bytes(config: &Config) -> usize {
+        let ghost_bytes = match config.eviction {
+            Eviction::Lru => 0,
+            Eviction::S3Fifo => Ghost::bytes_for(config.memory_bytes_max),
+        };
+        let lists_bytes = Lists::bytes_for(config.eviction.list_kinds_count());
+        size_of::<Self>() + Wheel::BYTES + lists_bytes + ghost_bytes
     }
 
     /// Makes resident pages fit what is left of the limit: free ones at once, others step by step.
     pub(super) fn fit_budget(&mut self) {
-        let others = size_of::<Self>()
-            + Wheel::BYTES
-            + Lists::BYTES
+        let others = Self::side_bytes(&self.config)
             + self.slab.table_bytes()
             + self.index.bytes()
             + self.leases.bytes()

@@ -1,7 +1,7 @@
 //! Long values: chains of segments, streamed in before anyone can see them.
 //!
 //! ```text
-//! item: header | chain extension | key    (in the LRU list of the largest segment's class)
+//! item: header | chain extension | key    (in a list of the largest segment's class)
 //!                  |
 //!                  +-> segment <-> segment <-> last segment, right-sized
 //! ```
@@ -43,6 +43,8 @@ pub struct Chain {
     first: Handle,
     last: Handle,
     len: usize,
+    /// What the item that it was taken from leaves to the one that it comes to.
+    standing: u32,
 }
 
 impl Chain {
@@ -75,6 +77,7 @@ impl Cache {
             first: Handle::NONE,
             last: Handle::NONE,
             len: 0,
+            standing: 0,
         }
     }
 
@@ -279,7 +282,7 @@ impl Cache {
         self.cut_last(&mut chain);
         self.mark_committed(handle);
         let list = self.settle(&chain);
-        let meta = Meta::item(layout.key_len, list.index(), flags);
+        let meta = Meta::item(layout.key_len, list.index(), flags | chain.standing);
         self.slab.set_meta(handle, meta);
         layout.write_key(&mut self.slab, handle, key.bytes());
         Extensions::set_chain(&mut self.slab, handle, meta, (chain.first, chain.len));
@@ -299,8 +302,9 @@ impl Cache {
     ) -> Result<(), StoreError> {
         let allocated = self.allocate(class);
         if let Ok(handle) = allocated {
+            let flags = layout.flags | chain.standing;
             self.slab
-                .set_meta(handle, Meta::item(layout.key_len, chain.len, layout.flags));
+                .set_meta(handle, Meta::item(layout.key_len, chain.len, flags));
             layout.write_key(&mut self.slab, handle, key.bytes());
             let (mut at, mut segment) = (layout.value_at(), chain.first.some());
             while let Some(from) = segment {
@@ -319,6 +323,7 @@ impl Cache {
 
     fn take_chain(&mut self, key: &Key<'_>, handle: Handle, meta: Meta) -> Chain {
         let (first, len) = Extensions::chain(&self.slab, handle, meta);
+        let standing = self.standing_of(handle);
         let items = Self::indexed(&self.slab, &self.config);
         self.index.remove(key.range(), key.hash(), handle, &items);
         self.detach(handle);
@@ -330,7 +335,12 @@ impl Cache {
             last = segment;
             at = self.slab.next(segment).some();
         }
-        Chain { first, last, len }
+        Chain {
+            first,
+            last,
+            len,
+            standing,
+        }
     }
 
     fn copy_segments(

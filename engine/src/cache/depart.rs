@@ -24,7 +24,8 @@ impl Cache {
         ((self.config.range_of)(key), self.config.hasher.hash(key))
     }
 
-    fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {
+    /// Removes the item that the index has there.
+    pub(super) fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {
         let items = Self::indexed(&self.slab, &self.config);
         self.index.remove(range, hash, handle, &items);
         self.detach(handle);
@@ -34,8 +35,8 @@ impl Cache {
     /// Takes an item that is in the index no more out of everything else, but keeps its chunks.
     pub(super) fn detach(&mut self, handle: Handle) {
         let meta = self.slab.meta(handle);
-        let class = self.list_of(handle, meta);
-        self.lists.remove(&mut self.slab, class, handle);
+        let list = self.list_of(handle, meta);
+        self.lists.remove(&mut self.slab, list, handle);
         if meta.has(Meta::TTL) {
             self.wheel.remove(&mut self.slab, handle);
         }

@@ -1,6 +1,6 @@
 //! Emptying a whole page, so that another class or the system can have it.
 //!
-//! The class's least recently used items go, wherever they lie, and the page's other items and
+//! The items of the class whose turn it is go, wherever they lie, and the page's other items and
 //! segments move to the chunks that this frees. It goes on over several calls, each of which looks
 //! at a bounded number of chunks; meanwhile the page is sealed: it hands no chunks out.
 
@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::cache::donor::{self, Donor};
 use crate::item::{Extensions, Kind, Meta};
 use crate::limits::{EVACUATED_CHUNKS_MAX, EVICTION_SKIPS_MAX, PARTIAL_PAGES_MAX};
+use crate::order::ListId;
 use crate::slab::{ClassId, Handle};
 
 /// Chunks whose memory is waited for together.
@@ -42,20 +43,21 @@ impl Cache {
     pub(super) fn evacuate_any(&mut self) -> bool {
         let donors = donor::by_preference(&self.lists, &self.slab);
         { donors }.any(|donor| self.start_evacuation(donor, None))
-            || ClassId::all().any(|class| self.evict_tail(class))
+            || ClassId::all().any(|class| self.evict_next(class))
     }
 
     /// Chooses a page of a class and seals it; false if the class has none that can be emptied. A
     /// class whose chunks are pages evicts at once.
     pub(super) fn start_evacuation(&mut self, donor: Donor, needy: Option<ClassId>) -> bool {
         debug_assert!(self.evacuation.is_none());
-        if donor.class.chunks_per_page() == 1 {
-            return self.evict_tail(donor.class);
+        let class = donor.list.class();
+        if class.chunks_per_page() == 1 {
+            return self.evict_next(class);
         }
         let page = if donor.has_spare {
-            self.slab.emptiest_page(donor.class, PARTIAL_PAGES_MAX)
+            self.slab.emptiest_page(class, PARTIAL_PAGES_MAX)
         } else {
-            self.unpinned_chunk(donor.class)
+            self.unpinned_chunk(donor.list)
         };
         if let Some(page) = page {
             self.slab.seal_page(page);
@@ -108,10 +110,11 @@ impl Cache {
         }
     }
 
-    /// A chunk of `class` near its list's tail, in a page without pinned chunks. The tail's own
-    /// page is often pinned, by the item that just took its first chunk: so look past one page.
-    fn unpinned_chunk(&self, class: ClassId) -> Option<Handle> {
-        let mut at = self.lists.tail(class);
+    /// A chunk of an item near a list's tail, in a page without pinned chunks. The tail's own page
+    /// is often pinned, by the item that just took its first chunk: so look past one page.
+    fn unpinned_chunk(&self, list: ListId) -> Option<Handle> {
+        let class = list.class();
+        let mut at = self.lists.tail(list);
         for _ in 0..EVICTION_SKIPS_MAX + class.chunks_per_page() {
             let handle = at?;
             let chunk = self.chunk_in_class(handle, class);
@@ -154,7 +157,7 @@ impl Cache {
         while self.slab.meta(chunk).kind() != Kind::Free {
             if let Some(elsewhere) = self.slab.allocate(class) {
                 self.move_chunk(chunk, elsewhere, class);
-            } else if !self.evict_tail(class) {
+            } else if !self.evict_next(class) {
                 let owner = self.owner_of(chunk);
                 self.evict(owner);
                 self.stats.evicted_early += 1;

@@ -1,12 +1,11 @@
 //! Making room: a class that needs a chunk gets a page from a class whose items are older, or evicts
-//! its own least recently used item.
+//! the item of its own whose turn it is.
 
 use crate::cache::Cache;
 use crate::cache::donor;
 use crate::error::StoreError;
-use crate::item::Meta;
 use crate::limits::{
-    EVACUATED_BY_THE_WAY, EVACUATED_CHUNKS_MAX, EVICTION_SKIPS_MAX, EVICTIONS_PER_LOOK,
+    DONORS_PER_LOOK_MAX, EVACUATED_BY_THE_WAY, EVACUATED_CHUNKS_MAX, EVICTIONS_PER_LOOK,
 };
 use crate::slab::{ClassId, Handle};
 
@@ -38,7 +37,7 @@ impl Cache {
                 return Ok(handle);
             }
             let made_room =
-                self.evict_tail(class) || self.slab.break_promise() || self.give_up_page();
+                self.evict_next(class) || self.slab.break_promise() || self.give_up_page();
             if !made_room {
                 return Err(StoreError::OutOfMemory);
             }
@@ -47,44 +46,48 @@ impl Cache {
 
     /// Starts to empty a page of a class whose items are older than those of `class`, if there is
     /// one. Looking for it costs more than an eviction, so it is done now and then.
+    #[inline]
     fn look_for_page(&mut self, class: ClassId) {
         let to_look = &mut self.evictions_to_look[class.index()];
         *to_look = to_look.saturating_sub(1);
-        if *to_look > 0 {
-            return;
+        if *to_look == 0 {
+            self.look_for_page_now(class);
         }
-        match donor::for_class(&self.lists, &self.slab, class) {
+    }
+
+    #[cold]
+    fn look_for_page_now(&mut self, class: ClassId) {
+        let donors = donor::for_class(&self.lists, &self.slab, class);
+        let donor = { donors.take(DONORS_PER_LOOK_MAX) }
+            .find(|donor| donor.has_spare || self.is_tail_idle(donor.list));
+        match donor {
             Some(_) if self.slab.has_free_page() => self.slab.promise_page(class),
             Some(donor) if self.start_evacuation(donor, Some(class)) => {}
             _ => self.evictions_to_look[class.index()] = EVICTIONS_PER_LOOK,
         }
     }
 
-    /// Evicts the least recently used item of a class. Leased items are in use right now: they
-    /// become the most recently used instead. False if the class has no other.
-    pub(super) fn evict_tail(&mut self, class: ClassId) -> bool {
-        for _ in 0..EVICTION_SKIPS_MAX {
-            let Some(tail) = self.lists.tail(class) else {
-                return false;
-            };
-            if !self.slab.meta(tail).has(Meta::LEASED) {
-                self.evict(tail);
-                return true;
-            }
-            self.lists.move_to_front(&mut self.slab, class, tail);
+    /// Evicts the item of a class whose turn it is. False if the class has none that can go.
+    #[inline]
+    pub(super) fn evict_next(&mut self, class: ClassId) -> bool {
+        let victim = self.victim(class);
+        if let Some(handle) = victim {
+            self.evict(handle);
         }
-        false
+        victim.is_some()
     }
 
     pub(super) fn evict(&mut self, handle: Handle) {
         let expired = self
             .deadline(handle)
             .is_some_and(|deadline| deadline <= self.latest);
-        self.remove_handle(handle);
+        let (range, hash) = self.range_and_hash(handle);
         if expired {
             self.stats.expired += 1;
         } else {
             self.stats.evicted += 1;
+            self.remember(handle, hash);
         }
+        self.remove_entry(range, hash, handle);
     }
 }

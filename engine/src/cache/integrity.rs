@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use crate::cache::Cache;
+use crate::eviction::Eviction;
 use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, key_of};
+use crate::order::ListId;
 use crate::slab::{ClassId, Handle};
 
 impl Cache {
@@ -103,23 +105,28 @@ impl Cache {
         );
     }
 
-    /// Every item is in the list of its class.
+    /// Every item is in the list of its class and kind; only S3-FIFO marks items.
     fn check_lists(&self) {
         let mut count = 0;
         self.lists.check_integrity(&self.slab);
-        for class in ClassId::all() {
-            for handle in self.lists.iter(&self.slab, class) {
+        assert_eq!(
+            self.ghost.is_some(),
+            self.config.eviction == Eviction::S3Fifo,
+            "ghost"
+        );
+        for list in ClassId::all().flat_map(ListId::of_class) {
+            for handle in self.lists.iter(&self.slab, list) {
                 let meta = self.slab.meta(handle);
-                assert_eq!(meta.kind(), Kind::Item, "LRU list of something else");
-                assert_eq!(
-                    self.list_of(handle, meta),
-                    class,
-                    "item in a wrong LRU list"
+                assert_eq!(meta.kind(), Kind::Item, "list of something else");
+                assert_eq!(self.list_of(handle, meta), list, "item in a wrong list");
+                assert!(
+                    self.ghost.is_some() || !meta.has(Meta::STANDING),
+                    "marked, though the policy has no use for it"
                 );
             }
-            count += self.lists.count(class);
+            count += self.lists.count(list);
         }
-        assert_eq!(count, self.index.len(), "items in LRU lists");
+        assert_eq!(count, self.index.len(), "items in lists");
     }
 
     /// Leases are of items and zombies; collects the zombies' chunks, counts the leased ones.

@@ -1,4 +1,4 @@
-//! The cache: items found by key, kept by LRU, ended by deadline.
+//! The cache: items found by key, kept in the order of a policy, ended by deadline.
 //!
 //! One type over several files, by what its calls do:
 //!
@@ -11,7 +11,8 @@
 //! | `chain` | long values streamed in |
 //! | `lease` | items pinned while they are sent |
 //! | `depart` | how an item leaves, whatever the reason |
-//! | `evict` | making room: the least recently used go |
+//! | `evict` | making room: the mechanism |
+//! | `policy`, `s3_fifo` | what a use means to an item, which one goes next |
 //! | `evacuate`, `donor` | pages that change hands: mechanism, policy |
 //! | `budget` | the memory limit, reserved bytes |
 //! | `flush`, `integrity` | flush, drop_range; check_integrity |
@@ -28,7 +29,9 @@ mod expiry;
 mod flush;
 mod integrity;
 mod lease;
+mod policy;
 mod read;
+mod s3_fifo;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -40,10 +43,12 @@ use evacuate::Evacuation;
 use lease::LeaseTable;
 
 use crate::config::{Config, ConfigError};
+use crate::eviction::Eviction;
+use crate::ghost::Ghost;
 use crate::index::{Index, Items};
 use crate::item::{Layout, Meta, key_of};
 use crate::key::{Key, KeyHasher};
-use crate::order::Lists;
+use crate::order::{ListId, ListKind, Lists};
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
 use crate::time::Time;
@@ -58,6 +63,8 @@ pub struct Cache {
     slab: Slab,
     index: Index,
     lists: Lists,
+    /// Of S3-FIFO alone.
+    ghost: Option<Ghost>,
     wheel: Wheel,
     leases: LeaseTable,
     /// The latest `now` that any call brought: time doesn't go back in here.
@@ -85,7 +92,9 @@ impl Cache {
         let mut cache = Self {
             slab: Slab::new(pages_count).map_err(ConfigError::Map)?,
             index: Index::new(config.ranges_count),
-            lists: Lists::new(),
+            lists: Lists::new(config.eviction.list_kinds_count()),
+            ghost: (config.eviction == Eviction::S3Fifo)
+                .then(|| Ghost::new(config.memory_bytes_max)),
             wheel: Wheel::new(),
             leases: LeaseTable::new(),
             latest: Time(0),
@@ -151,23 +160,27 @@ impl Cache {
         Indexed { slab, hasher }
     }
 
-    /// The class in whose LRU list an item is. Its chunk is of the class that fits it best, so
-    /// the item tells it without a look at its page.
+    /// The list that an item is in.
     #[inline]
-    fn list_of(&self, handle: Handle, meta: Meta) -> ClassId {
+    fn list_of(&self, handle: Handle, meta: Meta) -> ListId {
+        let kind = if meta.has(Meta::MAIN) {
+            ListKind::Main
+        } else {
+            ListKind::First
+        };
+        ListId::new(self.list_class_of(handle, meta), kind)
+    }
+
+    /// The class of that list. Its chunk is of the class that fits it best, so the item tells it
+    /// without a look at its page.
+    #[inline]
+    fn list_class_of(&self, handle: Handle, meta: Meta) -> ClassId {
         if meta.has(Meta::CHAIN) {
             ClassId::from_index(meta.value_field())
         } else {
             let layout = Layout::of(&self.slab, handle, meta);
             ClassId::fitting(layout.bytes()).expect("an item fits its chunk")
         }
-    }
-
-    /// Makes an item the most recently used.
-    #[inline]
-    fn touch_handle(&mut self, handle: Handle) {
-        let class = self.list_of(handle, self.slab.meta(handle));
-        self.lists.move_to_front(&mut self.slab, class, handle);
     }
 }
 

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use crate::cache::Cache;
+use crate::eviction::Eviction;
 use crate::item::{Extensions, Item, Meta};
 use crate::key::Key;
 use crate::slab::Handle;
 use crate::time::Time;
 
 impl Cache {
-    /// The live item of a key; counts a hit or a miss and makes the item the most recently used.
-    /// An expired item is reclaimed on the spot, and a miss. O(1).
+    /// The live item of a key; counts a hit or a miss, and the item as used. An expired item is reclaimed on the spot, and a miss. O(1).
     #[inline]
     pub fn get(&mut self, key: &Key<'_>, now: Time) -> Option<Item<'_>> {
         let Some(handle) = self.find_or_expire(key, now) else {
@@ -114,8 +114,8 @@ impl Cache {
 
     /// Loads what calls on `keys` will read: the misses of one key overlap with those of the
     /// others, where the calls would wait for each. First all buckets of the index, then the
-    /// items, then their neighbours in the LRU list. Changes nothing. Worth its cost from two keys
-    /// on; a few dozen fit the first-level cache.
+    /// items, then, where a use moves items, their neighbours in the list. Changes nothing. Worth its
+    /// cost from two keys on; a few dozen fit the first-level cache.
     #[inline]
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>> + Clone) {
         for key in keys.clone() {
@@ -125,8 +125,10 @@ impl Cache {
         for handle in candidates.clone() {
             self.slab.prefetch(handle);
         }
-        for handle in candidates {
-            self.slab.prefetch_neighbours(handle);
+        if self.config.eviction == Eviction::Lru {
+            for handle in candidates {
+                self.slab.prefetch_neighbours(handle);
+            }
         }
     }
 

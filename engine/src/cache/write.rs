@@ -188,7 +188,7 @@ impl Cache {
         layout: &Layout,
         deadline: Option<Time>,
     ) {
-        let kept = self.slab.meta(handle).0 & Meta::MARKED;
+        let kept = self.slab.meta(handle).0 & Meta::KEPT;
         let meta = Meta::item(layout.key_len, layout.inline_len, layout.flags | kept);
         self.slab.set_meta(handle, meta);
         layout.write_key(&mut self.slab, handle, key.bytes());
@@ -207,8 +207,7 @@ impl Cache {
         self.stats.key_bytes += key.bytes().len() as u64;
         self.stats.value_bytes += ItemValue::new(&self.slab, handle, meta).len() as u64;
         self.start_deadline(handle, meta, deadline);
-        let class = self.list_of(handle, meta);
-        self.lists.push_front(&mut self.slab, class, handle);
+        self.enlist(key, handle, old);
         if let Some(old) = old {
             self.index.replace(key.range(), key.hash(), old, handle);
             self.detach(old);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bit   0 ..  7   item: key length; 255 = the length is in the long-key extension
-//! bit   8 .. 21   item: value length, or with CHAIN the slab class whose LRU list it is in
+//! bit   8 .. 20   item: value length, or with CHAIN the slab class in whose list it is
+//! bit  21         item: in the class's main list (S3-FIFO)
 //! bit   0 .. 21   segment: bytes of payload
 //! bit  22 .. 23   kind: 0 free, 1 item, 2 segment, 3 zombie (laid out like an item)
 //! bit  24         item: TTL extension, 12 bytes (deadline as u32)
@@ -11,14 +12,15 @@
 //! bit  27         item: version extension, 8 bytes (reserved)
 //! bit  28         item: client flags extension, 4 bytes (reserved)
 //! bit  29         item, zombie: leased
-//! bit  30         item: the LRU list has an age mark here
+//! bit  30         item: its list has an age mark here
 //! bit  30         segment: of a leased value
+//! bit  31         item: used since it came to its place in the list (S3-FIFO)
 //! bit  31         segment: uncommitted
 //! ```
 
 const KIND_SHIFT: u32 = 22;
 const VALUE_SHIFT: u32 = 8;
-const VALUE_MASK: u32 = (1 << 14) - 1;
+const VALUE_MASK: u32 = (1 << 13) - 1;
 const KEY_MASK: u32 = 0xFF;
 const PAYLOAD_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
@@ -45,6 +47,7 @@ impl Meta {
     /// Key length that stands for "see the long-key extension".
     pub(crate) const KEY_ESCAPE: usize = 255;
 
+    pub(crate) const MAIN: u32 = 1 << 21;
     pub(crate) const TTL_NEAR: u32 = 1 << 24;
     pub(crate) const TTL_FAR: u32 = 1 << 25;
     pub(crate) const TTL: u32 = Self::TTL_NEAR | Self::TTL_FAR;
@@ -54,7 +57,12 @@ impl Meta {
     pub(crate) const LEASED: u32 = 1 << 29;
     pub(crate) const MARKED: u32 = 1 << 30;
     pub(crate) const SEGMENT_LEASED: u32 = 1 << 30;
+    pub(crate) const USED: u32 = 1 << 31;
     pub(crate) const UNCOMMITTED: u32 = 1 << 31;
+    /// What S3-FIFO knows of an item.
+    pub(crate) const STANDING: u32 = Self::MAIN | Self::USED;
+    /// What an item keeps when it is written over in its place.
+    pub(crate) const KEPT: u32 = Self::MARKED | Self::STANDING;
 
     /// An item's word. `flags` are those above; `value_field` is the value's length, or the class.
     #[expect(
@@ -151,8 +159,13 @@ mod tests {
 
     #[test]
     fn fields_do_not_disturb_each_other() {
-        for (key_len, value_len) in [(0, 0), (254, 0), (0, 16_383), (254, 16_383), (7, 4000)] {
-            for flags in [0, Meta::TTL_NEAR, Meta::TTL_FAR | Meta::CHAIN, Meta::LEASED] {
+        for (key_len, value_len) in [(0, 0), (254, 0), (0, 8_191), (254, 8_191), (7, 4000)] {
+            for flags in [
+                0,
+                Meta::TTL_NEAR,
+                Meta::TTL_FAR | Meta::CHAIN,
+                Meta::STANDING,
+            ] {
                 let meta = Meta::item(key_len, value_len, flags);
                 assert_eq!(meta.kind(), Kind::Item);
                 assert_eq!(meta.key_field(), key_len);

@@ -1,4 +1,5 @@
-//! How long ago the items of each list were used, without a time in the items.
+//! How long ago the items of each list were used, without a time in the items. To be used is to be put
+//! at the head of a list, whatever for; time is the number of such uses of any item.
 //!
 //! Now and then the head of every list is marked. An item that is moved or removed passes its marks
 //! on to the next older one, so a mark always stands at the most recent of the items that were last
@@ -9,7 +10,8 @@
 //! their age apart, however old.
 
 use crate::item::Meta;
-use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
+use crate::order::id::ListId;
+use crate::slab::{Handle, Slab};
 
 /// Marks kept per list.
 const MARKS_MAX: usize = 48;
@@ -39,16 +41,16 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    /// Bytes beside the struct's own.
-    pub(super) const BYTES: usize = CLASSES_COUNT * size_of::<[Handle; MARKS_MAX]>();
+    /// Bytes beside the struct's own, per list.
+    pub(super) const BYTES_PER_LIST: usize = size_of::<[Handle; MARKS_MAX]>();
 
-    pub(super) fn new() -> Self {
+    pub(super) fn new(lists_count: usize) -> Self {
         Self {
             clock: 0,
             due: INTERVAL_MIN,
             made: [0; MARKS_MAX],
             count: 0,
-            marks: vec![[Handle::NONE; MARKS_MAX]; CLASSES_COUNT].into_boxed_slice(),
+            marks: vec![[Handle::NONE; MARKS_MAX]; lists_count].into_boxed_slice(),
         }
     }
 
@@ -59,14 +61,14 @@ impl Ages {
         self.clock > self.due
     }
 
-    /// Marks the heads of all lists. O(classes + marks).
-    pub(super) fn mark(&mut self, heads: &[Handle; CLASSES_COUNT], items_count: usize) {
+    /// Marks the heads of all lists. O(lists + marks).
+    pub(super) fn mark(&mut self, heads: impl Iterator<Item = Handle>, items_count: usize) {
         if self.count == MARKS_MAX {
             self.forget_one();
         }
         // The use that is under way comes after the mark.
         self.made[self.count] = self.clock - 1;
-        for (marks, &head) in self.marks.iter_mut().zip(heads) {
+        for (marks, head) in self.marks.iter_mut().zip(heads) {
             marks[self.count] = head;
         }
         self.count += 1;
@@ -74,9 +76,9 @@ impl Ages {
     }
 
     /// Lets the marks at `from` stand at `to`; false if there are none.
-    pub(super) fn replace(&mut self, class: ClassId, from: Handle, to: Handle) -> bool {
+    pub(super) fn replace(&mut self, list: ListId, from: Handle, to: Handle) -> bool {
         let mut found = false;
-        for mark in &mut self.marks[class.index()][..self.count] {
+        for mark in &mut self.marks[list.index()][..self.count] {
             if *mark == from {
                 *mark = to;
                 found = true;
@@ -92,8 +94,8 @@ impl Ages {
     }
 
     /// For how long the tail of a list that is not empty was not used.
-    pub(super) fn tail_idle(&self, class: ClassId) -> Idle {
-        let marks = &self.marks[class.index()][..self.count];
+    pub(super) fn tail_idle(&self, list: ListId) -> Idle {
+        let marks = &self.marks[list.index()][..self.count];
         let first = marks.iter().position(|mark| !mark.is_none());
         let since = |mark: usize| self.clock - self.made[mark];
         Idle {
@@ -106,8 +108,8 @@ impl Ages {
     }
 
     /// For how long at least an item was not used.
-    pub(super) fn idle_min(&self, class: ClassId, handle: Handle) -> u64 {
-        let marks = &self.marks[class.index()][..self.count];
+    pub(super) fn idle_min(&self, list: ListId, handle: Handle) -> u64 {
+        let marks = &self.marks[list.index()][..self.count];
         let first = marks.iter().position(|&mark| mark == handle);
         first.map_or(0, |mark| self.clock - self.made[mark])
     }
@@ -133,9 +135,9 @@ impl Ages {
     }
 
     /// Panics unless the marks of a list, whose items these are from the head on, are in order.
-    pub(super) fn check_integrity(&self, slab: &Slab, class: ClassId, order: &[Handle]) {
+    pub(super) fn check_integrity(&self, slab: &Slab, list: ListId, order: &[Handle]) {
         let mut place_min = 0;
-        for mark in self.marks[class.index()][..self.count].iter().rev() {
+        for mark in self.marks[list.index()][..self.count].iter().rev() {
             let Some(handle) = mark.some() else {
                 place_min = order.len();
                 continue;

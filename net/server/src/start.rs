@@ -239,6 +239,7 @@ fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Sh
     let engine = fulmar_engine::Config {
         memory_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
         value_bytes_max: config.value_bytes_max,
+        eviction: fulmar_engine::Eviction::Lru,
         ranges_count: fulmar_cluster::RANGES_COUNT,
         hasher,
         range_of: |key| fulmar_cluster::Range::of(key).index(),

@@ -3,4 +3,6 @@
 mod model;
 mod operation;
 mod properties;
+mod s3_fifo;
+mod scans;
 mod scenarios;

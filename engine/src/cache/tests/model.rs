@@ -1,7 +1,8 @@
 //! The model: a map with values, deadlines and the order of use, run beside the cache.
 //!
 //! It predicts every result, and which keys are gone: of one class exactly the least recently
-//! used. Only where one had to go for the place it had (a counter says so) any keys may be gone.
+//! used. Only where one had to go for the place it had (a counter says so) any keys may be gone. Under
+//! S3-FIFO it predicts the results and how many keys are gone; `s3_fifo` has an oracle for which.
 
 use std::collections::HashMap;
 
@@ -9,6 +10,7 @@ use crate::cache::tests::operation::{KEYS_COUNT, Operation, Ttl};
 use crate::cache::{Cache, Chain, Lease};
 use crate::config::Config;
 use crate::error::{IncrError, StoreError};
+use crate::eviction::Eviction;
 use crate::item::{ItemValue, Meta};
 use crate::key::{Key, KeyHasher};
 use crate::limits::PAGE_BYTES;
@@ -76,8 +78,9 @@ fn content(seed: u64, len: usize) -> Vec<u8> {
 }
 
 impl Pair {
-    pub(super) fn new(memory_bytes_max: usize, has_many_ranges: bool) -> Self {
+    pub(super) fn new(memory_bytes_max: usize, has_many_ranges: bool, eviction: Eviction) -> Self {
         let mut config = Config::new(memory_bytes_max, KeyHasher::new([1, 2, 3, 4]));
+        config.eviction = eviction;
         config.value_bytes_max = VALUE_BYTES_MAX;
         if has_many_ranges {
             config.ranges_count = 64;
@@ -371,9 +374,14 @@ impl Pair {
 
     fn use_by_caller(&mut self, key: u16) {
         self.use_now(key);
+        let is_lru = self.is_lru();
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.is_order_known = true;
+            entry.is_order_known = is_lru;
         }
+    }
+
+    fn is_lru(&self) -> bool {
+        self.cache.config.eviction == Eviction::Lru
     }
 
     fn use_now(&mut self, key: u16) {
@@ -414,7 +422,7 @@ impl Pair {
 
     fn class_of(&self, key: u16) -> ClassId {
         let handle = self.handle_of(key);
-        self.cache.list_of(handle, self.cache.slab.meta(handle))
+        { self.cache.list_of(handle, self.cache.slab.meta(handle)) }.class()
     }
 
     /// Whether the key's present item is in the cache and leased.
@@ -599,6 +607,7 @@ impl Pair {
             return;
         }
         let class = self.class_of(key);
+        let is_order_known = self.is_lru();
         self.entries.insert(
             key,
             Entry {
@@ -606,7 +615,7 @@ impl Pair {
                 deadline,
                 class,
                 used_at,
-                is_order_known: true,
+                is_order_known,
             },
         );
     }

@@ -1,16 +1,17 @@
-//! Random sequences; every failure prints its shrunk sequence. 64 of them, or as many as
+//! Random sequences; every failure prints its shrunk sequence. 128 of them, or as many as
 //! `PROPTEST_CASES` in the environment says.
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 use crate::cache::tests::model::Pair;
 use crate::cache::tests::operation::{Operation, Ttl, operations};
+use crate::eviction::Eviction;
 
 const OPERATIONS_MAX: usize = if cfg!(miri) { 20 } else { 120 };
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 64 },
+        cases: if cfg!(miri) { 2 } else { 128 },
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()
@@ -25,8 +26,10 @@ proptest! {
         operations in operations(OPERATIONS_MAX),
         memory_kib in 380usize..1200,
         has_many_ranges in any::<bool>(),
+        is_s3_fifo in any::<bool>(),
     ) {
-        let mut pair = Pair::new(memory_kib * 1024, has_many_ranges);
+        let eviction = if is_s3_fifo { Eviction::S3Fifo } else { Eviction::Lru };
+        let mut pair = Pair::new(memory_kib * 1024, has_many_ranges, eviction);
         for operation in operations {
             pair.run(operation);
         }
@@ -37,7 +40,7 @@ proptest! {
 /// The generator must reach what the model is there to prove.
 #[test]
 fn a_class_that_evicts_for_itself_is_proven_exact() {
-    let mut pair = Pair::new(600 * 1024, true);
+    let mut pair = Pair::new(600 * 1024, true, Eviction::Lru);
     for round in 0..6 {
         pair.run(Operation::SetMany {
             first: 0,
@@ -60,7 +63,7 @@ fn a_class_that_evicts_for_itself_is_proven_exact() {
 /// Also where pages change hands, exactly the least recently used of a class go.
 #[test]
 fn what_a_page_costs_is_proven_exact() {
-    let mut pair = Pair::new(500 * 1024, true);
+    let mut pair = Pair::new(500 * 1024, true, Eviction::Lru);
     for (first, len) in [(0, 3_000), (150, 900), (0, 1_800), (150, 3_800), (0, 400)].repeat(2) {
         pair.run(Operation::SetMany {
             first,
@@ -85,7 +88,13 @@ fn what_a_page_costs_is_proven_exact() {
 /// Pages that were pinned when others took memory are given up as soon as they can be.
 #[test]
 fn limit_holds_again_once_nothing_is_pinned() {
-    let mut pair = Pair::new(380 * 1024, false);
+    for eviction in [Eviction::Lru, Eviction::S3Fifo] {
+        limit_holds_again_under(eviction);
+    }
+}
+
+fn limit_holds_again_under(eviction: Eviction) {
+    let mut pair = Pair::new(380 * 1024, false, eviction);
     pair.run(Operation::ChainBegin);
     pair.run(Operation::ChainBegin);
     pair.run(Operation::ChainPush {

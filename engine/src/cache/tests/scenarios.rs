@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError};
 use crate::error::{IncrError, StoreError};
+use crate::eviction::Eviction;
 use crate::key::{Key, KeyHasher};
 #[cfg(not(miri))]
 use crate::limits::ADVANCE_WORK_MAX;
@@ -14,13 +15,20 @@ use crate::time::{Expiry, Time};
 
 const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
 const MIB: usize = 1 << 20;
+const POLICIES: [Eviction; 2] = [Eviction::Lru, Eviction::S3Fifo];
 
 fn key(bytes: &[u8]) -> Key<'_> {
     Key::new(bytes, 0, HASHER.hash(bytes))
 }
 
 fn cache(memory_bytes_max: usize) -> Cache {
-    Cache::new(Config::new(memory_bytes_max, HASHER)).expect("enough memory")
+    cache_with(memory_bytes_max, Eviction::Lru)
+}
+
+fn cache_with(memory_bytes_max: usize, eviction: Eviction) -> Cache {
+    let mut config = Config::new(memory_bytes_max, HASHER);
+    config.eviction = eviction;
+    Cache::new(config).expect("enough memory")
 }
 
 fn value_of(cache: &Cache, bytes: &[u8], now: Time) -> Option<Vec<u8>> {
@@ -626,67 +634,71 @@ fn scan_and_random_pass_over_expired_items() {
 
 #[test]
 fn why_items_left_adds_up() {
-    let mut cache = cache(MIB);
-    let mut created = 0;
-    for number in 0..5000u32 {
-        let bytes = (number % 3000).to_le_bytes();
-        let expiry = if number % 3 == 0 {
-            Expiry::At(Time(5))
-        } else {
-            Expiry::Never
-        };
-        cache
-            .set(&key(&bytes), &[1; 600], expiry, Time(0))
-            .expect("fits");
-        created += 1;
-        if number % 7 == 0 {
+    for eviction in POLICIES {
+        let mut cache = cache_with(MIB, eviction);
+        let mut created = 0;
+        for number in 0..5000u32 {
+            let bytes = (number % 3000).to_le_bytes();
+            let expiry = if number % 3 == 0 {
+                Expiry::At(Time(5))
+            } else {
+                Expiry::Never
+            };
             cache
-                .set(&key(&bytes), &[2; 600], expiry, Time(0))
+                .set(&key(&bytes), &[1; 600], expiry, Time(0))
                 .expect("fits");
             created += 1;
+            if number % 7 == 0 {
+                cache
+                    .set(&key(&bytes), &[2; 600], expiry, Time(0))
+                    .expect("fits");
+                created += 1;
+            }
+            if number % 10 == 0 {
+                cache.delete(&key(&bytes), Time(0));
+            }
         }
-        if number % 10 == 0 {
-            cache.delete(&key(&bytes), Time(0));
-        }
+        while cache.advance(Time(100), 100) {}
+        let before = cache.len() as u64;
+        cache.flush();
+        let stats = cache.stats();
+        assert_eq!(stats.flushed, before);
+        let left = [
+            stats.evicted,
+            stats.expired,
+            stats.deleted,
+            stats.replaced,
+            stats.flushed,
+        ];
+        assert!(left.iter().all(|&count| count > 0), "{left:?}");
+        assert_eq!(left.iter().sum::<u64>(), created);
     }
-    while cache.advance(Time(100), 100) {}
-    let before = cache.len() as u64;
-    cache.flush();
-    let stats = cache.stats();
-    assert_eq!(stats.flushed, before);
-    let left = [
-        stats.evicted,
-        stats.expired,
-        stats.deleted,
-        stats.replaced,
-        stats.flushed,
-    ];
-    assert!(left.iter().all(|&count| count > 0), "{left:?}");
-    assert_eq!(left.iter().sum::<u64>(), created);
 }
 
 #[test]
 fn leased_item_is_passed_over_by_eviction() {
-    let mut cache = cache(MIB);
-    cache
-        .set(&key(b"leased"), &[1; 500], Expiry::Never, Time(0))
-        .expect("fits");
-    let lease = cache.lease(&key(b"leased"), Time(0)).expect("live");
-    for number in 0..5000u32 {
+    for eviction in POLICIES {
+        let mut cache = cache_with(MIB, eviction);
         cache
-            .set(
-                &key(&number.to_le_bytes()),
-                &[1; 500],
-                Expiry::Never,
-                Time(0),
-            )
+            .set(&key(b"leased"), &[1; 500], Expiry::Never, Time(0))
             .expect("fits");
+        let lease = cache.lease(&key(b"leased"), Time(0)).expect("live");
+        for number in 0..5000u32 {
+            cache
+                .set(
+                    &key(&number.to_le_bytes()),
+                    &[1; 500],
+                    Expiry::Never,
+                    Time(0),
+                )
+                .expect("fits");
+        }
+        assert!(cache.stats().evicted > 2000);
+        assert_eq!(cache.stats().zombies, 0);
+        assert!(cache.get(&key(b"leased"), Time(0)).is_some());
+        cache.release(lease);
+        cache.check_integrity();
     }
-    assert!(cache.stats().evicted > 2000);
-    assert_eq!(cache.stats().zombies, 0);
-    assert!(cache.get(&key(b"leased"), Time(0)).is_some());
-    cache.release(lease);
-    cache.check_integrity();
 }
 
 #[test]
@@ -762,22 +774,24 @@ fn spread_of_ages(cache: &Cache, next: u64, lengths: &[usize]) -> f64 {
 
 #[test]
 fn memory_follows_the_sizes_that_are_written() {
-    const BYTES: usize = 8 * MIB;
-    let fresh = [100, 1_000].map(|len| {
-        let mut cache = cache(BYTES);
-        turn_over(&mut cache, 0, &[len], 2 * BYTES);
-        cache.len()
-    });
-    let mut cache = cache(BYTES);
-    let mut next = turn_over(&mut cache, 0, &[100], 2 * BYTES);
-    for which in [1, 0, 1] {
-        let len = [100, 1_000][which];
-        next = turn_over(&mut cache, next, &[len], BYTES);
-        cache.check_integrity();
-        let share = cache.len() as f64 / fresh[which] as f64;
-        assert!(share > 0.95, "{len} B: {share:.3} of a fresh cache's items");
+    for eviction in POLICIES {
+        const BYTES: usize = 8 * MIB;
+        let fresh = [100, 1_000].map(|len| {
+            let mut cache = cache_with(BYTES, eviction);
+            turn_over(&mut cache, 0, &[len], 2 * BYTES);
+            cache.len()
+        });
+        let mut cache = cache_with(BYTES, eviction);
+        let mut next = turn_over(&mut cache, 0, &[100], 2 * BYTES);
+        for which in [1, 0, 1] {
+            let len = [100, 1_000][which];
+            next = turn_over(&mut cache, next, &[len], BYTES);
+            cache.check_integrity();
+            let share = cache.len() as f64 / fresh[which] as f64;
+            assert!(share > 0.95, "{len} B: {share:.3} of a fresh cache's items");
+        }
+        assert!(cache.stats().evicted_early < cache.stats().pages_given_up);
     }
-    assert!(cache.stats().evicted_early < cache.stats().pages_given_up);
 }
 
 #[test]
@@ -797,15 +811,17 @@ fn oldest_items_of_all_sizes_are_about_as_old() {
 
 #[test]
 fn free_chunks_of_one_size_become_room_for_another_at_no_cost() {
-    let mut cache = cache(8 * MIB);
-    let next = turn_over(&mut cache, 0, &[100], 16 * MIB);
-    // Two in three go, all over the pages.
-    for number in (0..next).filter(|number| number % 3 > 0) {
-        cache.delete(&key(&number.to_le_bytes()), Time(0));
+    for eviction in POLICIES {
+        let mut cache = cache_with(8 * MIB, eviction);
+        let next = turn_over(&mut cache, 0, &[100], 16 * MIB);
+        // Two in three go, all over the pages.
+        for number in (0..next).filter(|number| number % 3 > 0) {
+            cache.delete(&key(&number.to_le_bytes()), Time(0));
+        }
+        let evicted = cache.stats().evicted;
+        turn_over(&mut cache, next, &[1_000], 3 * MIB);
+        let evicted = cache.stats().evicted - evicted;
+        assert!(evicted < 100, "{evicted} evicted while half is free");
+        cache.check_integrity();
     }
-    let evicted = cache.stats().evicted;
-    turn_over(&mut cache, next, &[1_000], 3 * MIB);
-    let evicted = cache.stats().evicted - evicted;
-    assert!(evicted < 100, "{evicted} evicted while half is free");
-    cache.check_integrity();
 }
