@@ -76,13 +76,14 @@ fn drain_at_signal(signals: &mut Signals, shutdown: &Shutdown) {
 fn greeting(server: &Server) -> String {
     let summary = server.summary();
     let mut text = format!(
-        "fulmar {}: {} shards on CPUs {:?}, dispatch {}\n\
+        "fulmar {}: {} shards on CPUs {:?}, dispatch {}, eviction {}\n\
          memory: limit {} for data and connections, plus a fixed base of {} at most\n\
          resp listening on {}\n",
         env!("CARGO_PKG_VERSION"),
         summary.shards,
         summary.cpus,
         summary.dispatch.name(),
+        summary.eviction.name(),
         size::Size(summary.memory_bytes_max),
         size::Size(summary.base_bytes_max),
         summary.resp,

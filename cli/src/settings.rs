@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use clap::{Args, ValueEnum};
-use fulmar_server::{Config, Dispatch, machine};
+use fulmar_server::{Config, Dispatch, Eviction, machine};
 use serde::Deserialize;
 
 use crate::size::Size;
@@ -65,6 +65,9 @@ pub(crate) struct Settings {
     /// How a core reaches another core's shard [default: borrow]
     #[arg(long, value_name = "MODE", env = "FULMAR_DISPATCH")]
     dispatch: Option<DispatchMode>,
+    /// Which items go when memory is needed [default: lru]
+    #[arg(long, value_name = "POLICY", env = "FULMAR_EVICTION")]
+    eviction: Option<EvictionPolicy>,
 }
 
 /// See [`Dispatch`].
@@ -75,6 +78,18 @@ enum DispatchMode {
     Borrow,
     /// Hand over to the shard's home core
     Message,
+}
+
+/// See [`Eviction`].
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum EvictionPolicy {
+    /// Exactly the least recently used of a size class
+    Lru,
+    /// Those that are not used again soon after they came: keeps what is popular through scans
+    #[serde(rename = "s3-fifo")]
+    #[value(name = "s3-fifo")]
+    S3Fifo,
 }
 
 /// Why the settings make no configuration. Nothing was started.
@@ -182,6 +197,10 @@ impl Settings {
                 None | Some(DispatchMode::Borrow) => Dispatch::Borrow,
                 Some(DispatchMode::Message) => Dispatch::Message,
             },
+            eviction: match settings.eviction {
+                None | Some(EvictionPolicy::Lru) => Eviction::Lru,
+                Some(EvictionPolicy::S3Fifo) => Eviction::S3Fifo,
+            },
         })
     }
 
@@ -198,6 +217,7 @@ impl Settings {
             max_value_size: self.max_value_size.or(file.max_value_size),
             maxclients: self.maxclients.or(file.maxclients),
             dispatch: self.dispatch.or(file.dispatch),
+            eviction: self.eviction.or(file.eviction),
         }
     }
 
@@ -263,7 +283,10 @@ fn parse_cpus(list: &str) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DispatchMode, Settings, SettingsError, parse_cpus};
+    use clap::ValueEnum;
+    use fulmar_server::Eviction;
+
+    use super::{DispatchMode, EvictionPolicy, Settings, SettingsError, parse_cpus};
     use crate::size::Size;
 
     #[test]
@@ -288,6 +311,24 @@ mod tests {
         assert_eq!(both.port, Some(2));
         assert_eq!(both.max_memory, Some(Size(64 << 20)));
         assert!(matches!(both.dispatch, Some(DispatchMode::Message)));
+    }
+
+    /// The engine's names are those that people write.
+    #[test]
+    fn policies_of_eviction_have_one_name_everywhere() {
+        for (policy, expected) in [
+            (EvictionPolicy::Lru, Eviction::Lru),
+            (EvictionPolicy::S3Fifo, Eviction::S3Fifo),
+        ] {
+            let value = policy.to_possible_value().expect("not hidden");
+            assert_eq!(value.get_name(), expected.name());
+            let text = format!("eviction = \"{}\"", expected.name());
+            let settings: Settings = toml::from_str(&text).expect("a policy");
+            assert_eq!(settings.resolve().expect("valid").eviction, expected);
+        }
+        assert!(toml::from_str::<Settings>("eviction = \"lfu\"").is_err());
+        let default = Settings::default().resolve().expect("valid");
+        assert_eq!(default.eviction, Eviction::Lru);
     }
 
     #[test]

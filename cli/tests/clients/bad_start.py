@@ -120,7 +120,7 @@ def io_uring_forbidden(context):
 def bad_flags(context):
     """Values that make no sense; the usage error may take more lines, but never a panic."""
     for arguments in (["--shards", "0"], ["--shards", "abc"], ["--port", "70000"],
-                      ["--dispatch", "bogus"], ["--max-memory", "12parsecs"],
+                      ["--dispatch", "bogus"], ["--eviction", "lfu"], ["--max-memory", "12parsecs"],
                       ["--bind", "nowhere"], ["--cpus", "9999"], ["--no-such-flag"],
                       ["--config", "/nonexistent/fulmar.toml"], ["--maxclients", "-1"]):
         server = Server.spawn([context.server, "serve", *arguments])

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use fulmar_engine::Eviction;
+
 /// How a core reaches another core's shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
@@ -40,6 +42,8 @@ pub struct Config {
     pub memory_bytes_max: u64,
     /// Longest value, in bytes.
     pub value_bytes_max: usize,
+    /// Which items go when memory is needed.
+    pub eviction: Eviction,
     /// Most clients at once, HTTP included.
     pub clients_max: usize,
     /// How a core reaches another core's shard.

@@ -38,4 +38,5 @@ mod start;
 mod token;
 
 pub use config::{Config, Dispatch};
+pub use fulmar_engine::Eviction;
 pub use start::{Server, Shutdown, StartError, Summary};

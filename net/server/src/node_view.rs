@@ -68,6 +68,7 @@ impl View for NodeView<'_, '_> {
             port: node.port,
             memory_bytes_max: node.config.memory_bytes_max,
             value_bytes_max: node.config.value_bytes_max as u64,
+            eviction: node.config.eviction,
             clients_max: node.clients.count_max(),
             timeout_seconds: node.clients.timeout_seconds(),
         }

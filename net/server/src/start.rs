@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fulmar_cluster::ShardIndex;
-use fulmar_engine::KeyHasher;
+use fulmar_engine::{Eviction, KeyHasher};
 use fulmar_shard::Shard;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
@@ -87,6 +87,8 @@ pub struct Summary {
     pub cpus: Vec<usize>,
     /// How a core reaches another core's shard.
     pub dispatch: Dispatch,
+    /// Which items go when memory is needed.
+    pub eviction: Eviction,
     /// Limit of data and connections, in bytes.
     pub memory_bytes_max: u64,
     /// What the process may need beside it, in bytes.
@@ -151,6 +153,7 @@ impl Server {
             shards: config.shards,
             cpus: config.cpus.clone(),
             dispatch: config.dispatch,
+            eviction: config.eviction,
             memory_bytes_max: config.memory_bytes_max,
             base_bytes_max: base_bytes_max(config.shards),
             clients_max,
@@ -239,7 +242,7 @@ fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Sh
     let engine = fulmar_engine::Config {
         memory_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
         value_bytes_max: config.value_bytes_max,
-        eviction: fulmar_engine::Eviction::Lru,
+        eviction: config.eviction,
         ranges_count: fulmar_cluster::RANGES_COUNT,
         hasher,
         range_of: |key| fulmar_cluster::Range::of(key).index(),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fulmar_server::{Config, Dispatch, Server, machine};
+use fulmar_server::{Config, Dispatch, Eviction, Server, machine};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,6 +30,7 @@ impl Running {
             cpus: machine::cpus(),
             memory_bytes_max: 64 << 20,
             value_bytes_max: 4 << 20,
+            eviction: Eviction::Lru,
             clients_max: 256,
             dispatch: Dispatch::Borrow,
         };
@@ -141,6 +142,48 @@ fn a_pipeline_over_all_shards_is_answered_in_order() {
             expect(&mut client, &replies);
         });
     });
+}
+
+/// The policy reaches the engine, and is told.
+#[test]
+fn items_that_are_read_survive_a_scan_with_s3_fifo() {
+    for (eviction, name, survives) in [
+        (Eviction::Lru, "allkeys-lru", false),
+        (Eviction::S3Fifo, "allkeys-s3-fifo", true),
+    ] {
+        let server = Running::with(|config| {
+            config.eviction = eviction;
+            config.memory_bytes_max = 8 << 20;
+        });
+        let mut client = connect(server.resp());
+        let set_policy =
+            |name: &str| frame(&[b"CONFIG", b"SET", b"maxmemory-policy", name.as_bytes()]);
+        let mut requests = frame(&[b"CONFIG", b"GET", b"maxmemory-policy"]);
+        let mut replies = frame(&[b"maxmemory-policy", name.as_bytes()]);
+        requests.extend(set_policy(name));
+        replies.extend_from_slice(b"+OK\r\n");
+        let value = [b'v'; 1_000];
+        let set = |key: &str| frame(&[b"SET", key.as_bytes(), &value]);
+        requests.extend(set("read"));
+        requests.extend(frame(&[b"GET", b"read"]));
+        replies.extend_from_slice(b"+OK\r\n");
+        replies.extend(bulk(&value));
+        for number in 0..20_000 {
+            requests.extend(set(&format!("scanned:{number}")));
+            replies.extend_from_slice(b"+OK\r\n");
+        }
+        requests.extend(frame(&[b"EXISTS", b"read"]));
+        replies.extend_from_slice(format!(":{}\r\n", u8::from(survives)).as_bytes());
+        let mut writer = client.try_clone().expect("a second handle");
+        thread::scope(|scope| {
+            scope.spawn(|| writer.write_all(&requests).expect("the server takes it"));
+            expect(&mut client, &replies);
+        });
+        client.write_all(&set_policy("noeviction")).expect("sent");
+        let refused = b"-ERR CONFIG SET failed (possibly related to argument \
+            'maxmemory-policy') - can't set immutable config\r\n";
+        expect(&mut client, refused);
+    }
 }
 
 #[test]

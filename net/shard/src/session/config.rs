@@ -1,5 +1,6 @@
 //! CONFIG GET and CONFIG SET: the parameters of Redis that mean something here.
 
+use fulmar_engine::Eviction;
 use fulmar_protocol::command::{glob, number};
 use fulmar_protocol::{CommandError, ReplySink};
 
@@ -67,12 +68,20 @@ impl Parameter {
             Self::Databases => "1".into(),
             Self::Maxclients => config.clients_max.to_string(),
             Self::Maxmemory => config.memory_bytes_max.to_string(),
-            Self::MaxmemoryPolicy => "allkeys-lru".into(),
+            Self::MaxmemoryPolicy => maxmemory_policy(config.eviction).into(),
             Self::Port => config.port.to_string(),
             Self::ProtoMaxBulkLen => config.value_bytes_max.to_string(),
             Self::Save => String::new(),
             Self::Timeout => config.timeout_seconds.to_string(),
         }
+    }
+}
+
+/// The policy in Redis's spelling. For the other one Redis has no name; all keys can go here, too.
+pub(super) const fn maxmemory_policy(eviction: Eviction) -> &'static str {
+    match eviction {
+        Eviction::Lru => "allkeys-lru",
+        Eviction::S3Fifo => "allkeys-s3-fifo",
     }
 }
 

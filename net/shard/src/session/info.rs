@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fulmar_engine::Stats;
 use fulmar_engine::limits::PAGE_BYTES;
 
+use super::config::maxmemory_policy;
 use super::{ClusterView, FULMAR_VERSION, Node, NodeConfig, NodeFacts, NodeStats, REDIS_VERSION};
 use crate::Now;
 
@@ -140,7 +141,11 @@ fn write_memory(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     field(out, "used_memory_connections", engine.reserved_bytes)?;
     field(out, "maxmemory", limit)?;
     field(out, "maxmemory_human", Human(limit))?;
-    field(out, "maxmemory_policy", "allkeys-lru")
+    field(
+        out,
+        "maxmemory_policy",
+        maxmemory_policy(snapshot.config.eviction),
+    )
 }
 
 /// What the engines hold of their limit: pages of items, index, and what others took from it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fulmar_engine::Eviction;
 use fulmar_protocol::CommandError;
 
 use super::{ClientState, ClusterView, ConfigChange, Failover, NotChangeable};
@@ -99,6 +100,8 @@ pub struct NodeConfig {
     pub memory_bytes_max: u64,
     /// Longest value, in bytes.
     pub value_bytes_max: u64,
+    /// Which items go when memory is needed.
+    pub eviction: Eviction,
     /// Most clients at a time.
     pub clients_max: u32,
     /// Seconds after which an idle client is closed; 0: never.
