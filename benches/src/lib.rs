@@ -1,7 +1,7 @@
 //! Fulmar benches live in `benches/` (criterion) and `compare/` (side by side). This is what the
 //! engine's benches share: caches full of items of 16 B keys and 32 B values, in 2,048 ranges.
 
-use fulmar_engine::{Cache, Config, Expiry, Key, KeyHasher, Time};
+use fulmar_engine::{Cache, Config, Eviction, Expiry, Key, KeyHasher, Time};
 
 /// The hasher of all benches.
 pub const HASHER: KeyHasher = KeyHasher::new([1, 2, 3, 4]);
@@ -41,12 +41,21 @@ pub fn with_key<R>(number: u64, call: impl FnOnce(&Key<'_>) -> R) -> R {
     call(&key_of(&key_bytes(number)))
 }
 
-/// An empty cache with this limit.
+/// An empty cache with this limit, under exact LRU.
 ///
 /// # Panics
 /// If there is no address space.
 pub fn empty(memory_bytes_max: usize) -> Cache {
+    empty_with(memory_bytes_max, Eviction::Lru)
+}
+
+/// An empty cache with this limit and policy.
+///
+/// # Panics
+/// If there is no address space.
+pub fn empty_with(memory_bytes_max: usize, eviction: Eviction) -> Cache {
     let mut config = Config::new(memory_bytes_max, HASHER);
+    config.eviction = eviction;
     config.ranges_count = RANGES_COUNT;
     config.range_of = range_of;
     Cache::new(config).expect("address space")
