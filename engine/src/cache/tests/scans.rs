@@ -241,3 +241,47 @@ fn what_a_flush_leaves_is_in_no_list() {
         assert!(cache.is_empty());
     }
 }
+
+/// Writes new keys and uses each at once, so that all of them are for the main list.
+fn use_new(cache: &mut Cache, first: u64, len: usize, bytes: usize) -> u64 {
+    let last = first + (bytes / (len + 8)) as u64;
+    for number in first..last {
+        set(cache, number, len);
+        get(cache, number);
+    }
+    last
+}
+
+#[test]
+fn a_leased_item_stays_through_turns_of_the_main_list() {
+    let mut cache = cache(MIB, Eviction::S3Fifo);
+    set(&mut cache, 0, 500);
+    let lease = with(0, |key| cache.lease(key, Time(0))).expect("live");
+    use_new(&mut cache, 1, 500, 5 * MIB);
+    assert!(cache.slab.meta(handle(&cache, 0)).has(Meta::MAIN));
+    assert_eq!(cache.stats().zombies, 0);
+    cache.release(lease);
+    cache.check_integrity();
+}
+
+/// A class that fills its main list loses pages to one that needs them: not only what is scanned does.
+#[test]
+fn memory_follows_the_sizes_that_are_used() {
+    const BYTES: usize = 4 * MIB;
+    let held = |cache: &Cache, first: u64, last: u64| {
+        (first..last)
+            .filter(|&number| is_held(cache, number))
+            .count()
+    };
+    for [from, to] in [[100, 1_000], [1_000, 100]] {
+        let mut fresh = cache(BYTES, Eviction::S3Fifo);
+        let last = use_new(&mut fresh, 0, to, 3 * BYTES);
+        let fresh = held(&fresh, 0, last);
+        let mut cache = cache(BYTES, Eviction::S3Fifo);
+        let first = use_new(&mut cache, 0, from, 3 * BYTES);
+        let last = use_new(&mut cache, first, to, 3 * BYTES);
+        cache.check_integrity();
+        let share = held(&cache, first, last) as f64 / fresh as f64;
+        assert!(share > 0.9, "{to} B: {share:.3} of a fresh cache's items");
+    }
+}
