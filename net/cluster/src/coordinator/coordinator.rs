@@ -81,7 +81,7 @@ impl Coordinator {
         };
         coordinator.liveness.forgive(now);
         if let Some(topology) = saved.topology {
-            coordinator.liveness.handle_topology(&topology, now);
+            coordinator.liveness.handle_topology(None, &topology, now);
             coordinator
                 .outbox
                 .push(Event::Install(Arc::clone(&topology)));
@@ -151,6 +151,9 @@ impl Coordinator {
     pub fn handle_leave(&mut self, now: Time) {
         self.begin(now);
         self.requests.leave(now);
+        if !self.is_current() {
+            self.outbox.push(Event::Left);
+        }
         self.settle();
     }
 
@@ -343,7 +346,11 @@ impl Coordinator {
     }
 
     fn receive(&mut self, envelope: Envelope) {
-        if envelope.to.is_some_and(|to| to != self.me) {
+        // What went to a join target that is this node itself comes without a target.
+        let is_stray = envelope
+            .to
+            .map_or(envelope.from == self.me, |to| to != self.me);
+        if is_stray {
             return;
         }
         if !self.is_of_this_cluster(&envelope) {
@@ -517,7 +524,8 @@ impl Coordinator {
         self.gathering = None;
         self.branches.handle_topology();
         self.installed = self.now;
-        self.liveness.handle_topology(&topology, self.now);
+        self.liveness
+            .handle_topology(before.as_deref(), &topology, self.now);
         self.requests.handle_topology(&topology);
         let delay_ms = self.config.rebuild_delay_ms;
         self.turn
@@ -525,7 +533,7 @@ impl Coordinator {
         self.persist();
         self.outbox.push(Event::Install(Arc::clone(&topology)));
         if self.requests.is_leaving() && before.is_some() && topology.member(self.me).is_none() {
-            self.outbox.push(Event::Left);
+            self.requests.let_go();
         }
         self.send_heartbeats(false);
     }
@@ -590,7 +598,7 @@ impl Coordinator {
     }
 
     /// Sends one to every other member, and sets the time of the next.
-    fn send_heartbeats(&mut self, is_asking: bool) {
+    pub(super) fn send_heartbeats(&mut self, is_asking: bool) {
         self.heartbeat_at = self.now.plus_ms(HEARTBEAT_MS);
         let Some(topology) = self.decided.clone() else {
             return;

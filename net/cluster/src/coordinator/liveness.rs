@@ -60,7 +60,12 @@ impl Liveness {
     }
 
     /// Keeps those who matter for `topology`, and gives new members their time.
-    pub(super) fn handle_topology(&mut self, topology: &Topology, now: Time) {
+    pub(super) fn handle_topology(
+        &mut self,
+        before: Option<&Topology>,
+        topology: &Topology,
+        now: Time,
+    ) {
         let mut strangers = 0;
         self.contacts.retain(|&id, _| {
             let is_member = topology.member(id).is_some();
@@ -68,10 +73,10 @@ impl Liveness {
             is_member || strangers <= STRANGERS_MAX
         });
         for member in topology.members() {
-            let contact = self.contacts.entry(member.id).or_insert_with(|| Contact {
-                grace: now,
-                ..Contact::default()
-            });
+            let contact = self.contacts.entry(member.id).or_default();
+            if before.is_none_or(|before| before.member(member.id).is_none()) {
+                contact.grace = now;
+            }
             contact.incarnation = contact.incarnation.max(member.incarnation);
         }
     }
@@ -186,7 +191,7 @@ mod tests {
 
     fn liveness() -> Liveness {
         let mut liveness = Liveness::default();
-        liveness.handle_topology(&topology(1, &[1, 2, 3]), Time(1_000));
+        liveness.handle_topology(None, &topology(1, &[1, 2, 3]), Time(1_000));
         liveness
     }
 

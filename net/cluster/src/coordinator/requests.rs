@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::timing::{JOINER_MS, JOINERS_MAX, LEAVE_MS, REPEAT_MS, REPORT_FANOUT};
+use super::timing::{JOINER_MS, JOINERS_MAX, LEAVE_MS, REPEAT_MS, REPORT_FANOUT, RESEND_MS};
 use super::{Coordinator, Event, Start};
 use crate::message::{Completion, Message};
 use crate::{Incarnation, Member, NodeId, Range, Term, Time, Topology};
@@ -19,6 +19,8 @@ pub(super) struct Requests {
     met: BTreeMap<NodeId, Time>,
     own_complete: BTreeMap<Range, Term>,
     leave_since: Option<Time>,
+    /// This node was let go; the others are being told.
+    is_let_go: bool,
     repeat_at: Time,
 }
 
@@ -51,6 +53,15 @@ impl Requests {
 
     pub(super) fn is_leaving(&self) -> bool {
         self.leave_since.is_some()
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.is_let_go = true;
+    }
+
+    fn has_waited(&self, now: Time) -> bool {
+        let since = self.leave_since;
+        since.is_some_and(|since| now.ms_since(since) > LEAVE_MS)
     }
 
     pub(super) fn leave(&mut self, now: Time) {
@@ -148,6 +159,10 @@ impl Coordinator {
             return;
         }
         self.requests.repeat_at = self.now.plus_ms(REPEAT_MS);
+        if self.requests.is_let_go {
+            self.say_goodbye();
+            return;
+        }
         if !self.is_current() {
             self.say_hello();
             return;
@@ -173,6 +188,27 @@ impl Coordinator {
             }
             self.report(&topology, &Message::Leave);
         }
+    }
+
+    /// Tells the others of the topology without this node, which may have decided it alone, until a
+    /// quorum of them shows that it knows.
+    fn say_goodbye(&mut self) {
+        let Some(topology) = self.decided.clone() else {
+            return;
+        };
+        let knows = |id| {
+            let contact = self.liveness.get(id);
+            contact.is_some_and(|contact| contact.epoch >= topology.epoch())
+        };
+        if topology.is_quorum(knows) || self.requests.has_waited(self.now) {
+            self.requests.is_let_go = false;
+            self.outbox.push(Event::Left);
+            return;
+        }
+        self.requests.repeat_at = self.now.plus_ms(RESEND_MS);
+        let members: Vec<NodeId> = topology.members().iter().map(|member| member.id).collect();
+        self.send_others(members, &Message::TopologyIs(topology));
+        self.send_heartbeats(true);
     }
 
     /// Sends to the most senior members that are heard.

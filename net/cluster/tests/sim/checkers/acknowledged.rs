@@ -1,0 +1,128 @@
+//! No write that WAIT acknowledged is lost while one acknowledger, still having it, voted for the
+//! decision that gave its range another primary: voted in the attempt that built the topology.
+//!
+//! Branches are left out: WAIT answers 0 in them, and what their primaries have goes before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fulmar_cluster::{Incarnation, NodeId, Range, Term, Topology};
+
+use super::Verdict;
+use crate::data::Log;
+
+type Process = (NodeId, Incarnation);
+
+#[derive(Debug, Default)]
+pub(crate) struct Acknowledged {
+    /// By range and write: who acknowledged it and still has it.
+    holders: BTreeMap<Range, BTreeMap<u64, BTreeSet<Process>>>,
+    /// By topology: who promised before it was built.
+    voters: Vec<(Arc<Topology>, BTreeSet<Process>)>,
+    /// By range: where the newest reign started.
+    reigns: BTreeMap<Range, (Term, Log, BTreeSet<Process>)>,
+    pub(crate) count: u64,
+    pub(crate) checked: u64,
+}
+
+impl Acknowledged {
+    pub(crate) fn built(&mut self, topology: &Arc<Topology>, voters: BTreeSet<Process>) {
+        let is_known = |(known, _): &(Arc<Topology>, _)| Arc::ptr_eq(known, topology);
+        if !self.voters.iter().any(is_known) {
+            self.voters.push((Arc::clone(topology), voters));
+        }
+    }
+
+    pub(crate) fn acknowledged(
+        &mut self,
+        range: Range,
+        term: Term,
+        by: Process,
+        writes: &[u64],
+    ) -> Verdict {
+        let holders = self.holders.entry(range).or_default();
+        for &write in writes {
+            self.count += 1;
+            holders.entry(write).or_default().insert(by);
+        }
+        if let Some((newest, log, voters)) = self.reigns.get(&range)
+            && *newest > term
+            && voters.contains(&by)
+        {
+            let lost = writes.iter().find(|write| !log.contains(write));
+            if let Some(write) = lost {
+                return Err(format!(
+                    "range {}: {by:?} voted for term {} and acknowledged write {write} of term {} \
+                     after it",
+                    range.index(),
+                    newest.0,
+                    term.0
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy had one log, and has another.
+    pub(crate) fn lost(&mut self, range: Range, holder: Process, had: &[u64], has: &[u64]) {
+        let Some(holders) = self.holders.get_mut(&range) else {
+            return;
+        };
+        let has: BTreeSet<u64> = has.iter().copied().collect();
+        for write in had.iter().filter(|write| !has.contains(write)) {
+            if let Some(holders) = holders.get_mut(write) {
+                holders.remove(&holder);
+            }
+        }
+    }
+
+    /// A process is gone, with all that it held.
+    pub(crate) fn died(&mut self, holder: Process) {
+        for holders in self
+            .holders
+            .values_mut()
+            .flat_map(|writes| writes.values_mut())
+        {
+            holders.remove(&holder);
+        }
+    }
+
+    /// A primary began its reign by `topology`, with this log.
+    pub(crate) fn began(
+        &mut self,
+        topology: &Arc<Topology>,
+        range: Range,
+        term: Term,
+        log: &Log,
+        was_branch_primary: bool,
+    ) -> Verdict {
+        let built = self
+            .voters
+            .iter()
+            .find(|(known, _)| Arc::ptr_eq(known, topology));
+        let Some((_, voters)) = built.filter(|_| term == topology.epoch()) else {
+            return Ok(());
+        };
+        let holders = self.holders.entry(range).or_default();
+        let has: BTreeSet<u64> = log.iter().copied().collect();
+        for (write, holders) in holders.iter() {
+            self.checked += 1;
+            let holds = |holder: &&Process| voters.contains(holder);
+            if let Some(holder) = holders.iter().find(holds)
+                && !has.contains(write)
+                && !was_branch_primary
+            {
+                return Err(format!(
+                    "range {}: write {write} is lost in term {}, though {holder:?} had it and voted",
+                    range.index(),
+                    term.0
+                ));
+            }
+        }
+        // What was lost by right may not come back as a duty.
+        holders.retain(|write, _| has.contains(write));
+        self.reigns
+            .insert(range, (term, log.clone(), voters.clone()));
+        Ok(())
+    }
+}

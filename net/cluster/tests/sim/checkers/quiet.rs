@@ -1,0 +1,67 @@
+//! After quiet there is one chain, everybody is a member of its end, and copies are equal.
+
+use std::sync::Arc;
+
+use fulmar_cluster::Topology;
+
+use crate::data::{Data, modelled};
+
+/// What a living node shows.
+pub(crate) struct Seen<'a> {
+    pub(crate) decided: Option<&'a Arc<Topology>>,
+    pub(crate) is_member: bool,
+    pub(crate) is_provisional: bool,
+    pub(crate) data: &'a Data,
+}
+
+/// What is not settled yet, or `None`.
+pub(crate) fn unsettled(nodes: &[Seen<'_>]) -> Option<String> {
+    let Some(first) = nodes.first().and_then(|node| node.decided) else {
+        return (!nodes.is_empty()).then(|| "a node has no topology".to_owned());
+    };
+    for node in nodes {
+        let Some(decided) = node.decided else {
+            return Some("a node has no topology".to_owned());
+        };
+        if decided != first {
+            let epochs = (decided.epoch().0, first.epoch().0);
+            return Some(format!("nodes are at different epochs: {epochs:?}"));
+        }
+        if !node.is_member {
+            return Some("a node is not a member".to_owned());
+        }
+        if node.is_provisional {
+            return Some("a node is in a branch".to_owned());
+        }
+    }
+    if first.members().len() != nodes.len() {
+        return Some("a member does not live".to_owned());
+    }
+    unequal_copies(nodes, first)
+}
+
+fn unequal_copies(nodes: &[Seen<'_>], topology: &Topology) -> Option<String> {
+    for range in modelled() {
+        let copies = topology.copies(range);
+        if !copies.learners.is_empty() {
+            return Some(format!("range {} has learners", range.index()));
+        }
+        let mut logs = Vec::new();
+        for node in copies.nodes() {
+            let seen = nodes.iter().find(|seen| seen.data.is_of(node));
+            let copy = seen.and_then(|seen| seen.data.copies.get(&range));
+            let Some(copy) = copy else {
+                return Some(format!("range {}: {node} has no copy", range.index()));
+            };
+            logs.push(&copy.log);
+        }
+        if logs.windows(2).any(|two| two[0] != two[1]) {
+            let lengths: Vec<usize> = logs.iter().map(|log| log.len()).collect();
+            return Some(format!(
+                "range {}: copies differ: {lengths:?}",
+                range.index()
+            ));
+        }
+    }
+    None
+}

@@ -1,0 +1,105 @@
+//! Whole nodes in virtual time. One number decides everything that happens in a schedule, so one that
+//! fails can be run again: `FULMAR_SIM_SEED=n`, with `FULMAR_SIM_TRACE=1` for what happened.
+//! `FULMAR_SIM_SEEDS=n` runs so many schedules instead of the usual few hundred.
+
+mod checkers;
+mod data;
+mod faults;
+mod network;
+mod node;
+mod place;
+mod random;
+mod scheduler;
+mod world;
+
+use std::time::Instant;
+
+use world::{Options, Report, run};
+
+/// Schedules of a usual run.
+const SEEDS: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn percentile(sorted: &[u64], permille: usize) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(last * permille / 1_000).copied().unwrap_or(0)
+}
+
+fn summarize(reports: &[Report]) -> String {
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let mut failovers: Vec<u64> = reports
+        .iter()
+        .flat_map(|r| r.failovers_ms.clone())
+        .collect();
+    failovers.sort_unstable();
+    format!(
+        "{} schedules of {} virtual s, {} faults, {} decisions, {} elections, {} lost ranges, \
+         {} divergences, {} aborted hand-overs, {} writes, {} acknowledgements, {} duties checked, \
+         {} packets, {} without a quorum\n\
+         failovers: {}, ms min {} median {} p99 {} max {}",
+        reports.len(),
+        sum(|r| r.virtual_ms) / 1_000,
+        sum(|r| r.faults),
+        sum(|r| r.decisions),
+        sum(|r| r.elections),
+        sum(|r| r.lost_ranges),
+        sum(|r| r.divergences),
+        sum(|r| r.aborted_hand_overs),
+        sum(|r| r.writes),
+        sum(|r| r.acknowledged),
+        sum(|r| r.checked),
+        sum(|r| r.packets),
+        sum(|r| u64::from(r.is_quorum_gone)),
+        failovers.len(),
+        percentile(&failovers, 0),
+        percentile(&failovers, 500),
+        percentile(&failovers, 990),
+        percentile(&failovers, 1_000),
+    )
+}
+
+#[test]
+fn schedules_keep_the_invariants() {
+    let started = Instant::now();
+    let seeds = match (number("FULMAR_SIM_SEED"), number("FULMAR_SIM_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(count)) => {
+            let first = number("FULMAR_SIM_FIRST").unwrap_or(0);
+            first..first + count
+        }
+        (None, None) => 0..SEEDS,
+    };
+    let mut reports = Vec::new();
+    let mut violations = Vec::new();
+    for seed in seeds {
+        let report = run(seed, Options::default());
+        if let Some(violation) = &report.violation {
+            println!("seed {seed}: {violation}");
+            violations.push(seed);
+        }
+        reports.push(report);
+    }
+    println!("{}", summarize(&reports));
+    println!("in {} ms", started.elapsed().as_millis());
+    assert!(violations.is_empty(), "seeds {violations:?}");
+}
+
+#[test]
+fn without_faults_nothing_is_lost() {
+    let options = Options {
+        is_calm: true,
+        ..Options::default()
+    };
+    let seeds = number("FULMAR_SIM_SEED").map_or(0..40, |seed| seed..seed + 1);
+    let reports: Vec<Report> = seeds.map(|seed| run(seed, options)).collect();
+    println!("{}", summarize(&reports));
+    for (seed, report) in (0..).zip(&reports) {
+        assert_eq!(report.violation, None, "seed {seed}");
+        let losses = (report.lost_ranges, report.divergences, report.elections);
+        assert_eq!(losses, (0, 0, 0), "seed {seed}");
+        assert_eq!(report.aborted_hand_overs, 0, "seed {seed}");
+    }
+}

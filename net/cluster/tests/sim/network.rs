@@ -1,0 +1,124 @@
+//! What becomes of a packet on its way.
+
+use fulmar_cluster::message::Envelope;
+
+use crate::data::DataMessage;
+use crate::random::Random;
+
+/// Anything that nodes send.
+#[derive(Clone, Debug)]
+pub(crate) enum Packet {
+    Control(Box<Envelope>),
+    Datagram(Vec<u8>),
+    Data(DataMessage),
+}
+
+/// The links between slots, and what is wrong with them.
+#[derive(Debug)]
+pub(crate) struct Network {
+    slots: usize,
+    /// By sender and receiver: nothing gets through.
+    blocked: Vec<bool>,
+    /// By sender and receiver: heartbeats don't get through.
+    deaf: Vec<bool>,
+    pub(crate) drop_permille: u64,
+    pub(crate) duplicate_permille: u64,
+    pub(crate) delay_max_ms: u64,
+    /// By slot: what comes to it takes longer.
+    pub(crate) slow_ms: Vec<u64>,
+    pub(crate) delivered: u64,
+    pub(crate) dropped: u64,
+}
+
+/// Usual time on the way, at most.
+const DELAY_MS: u64 = 3;
+
+impl Network {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            slots,
+            blocked: vec![false; slots * slots],
+            deaf: vec![false; slots * slots],
+            drop_permille: 0,
+            duplicate_permille: 0,
+            delay_max_ms: DELAY_MS,
+            slow_ms: vec![0; slots],
+            delivered: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Cuts what `from` sends to `to`, both sets of bits.
+    pub(crate) fn cut(&mut self, from: u64, to: u64) {
+        Self::mark(self.slots, &mut self.blocked, from, to);
+    }
+
+    /// Cuts the heartbeats.
+    pub(crate) fn deafen(&mut self, from: u64, to: u64) {
+        Self::mark(self.slots, &mut self.deaf, from, to);
+    }
+
+    fn mark(slots: usize, links: &mut [bool], from: u64, to: u64) {
+        for sender in 0..slots {
+            for receiver in 0..slots {
+                if from >> sender & 1 == 1 && to >> receiver & 1 == 1 && sender != receiver {
+                    links[sender * slots + receiver] = true;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        let delivered = (self.delivered, self.dropped);
+        *self = Self::new(self.slots);
+        (self.delivered, self.dropped) = delivered;
+    }
+
+    pub(crate) fn mend_links(&mut self) {
+        self.blocked.fill(false);
+        self.deaf.fill(false);
+    }
+
+    /// Whether nothing is wrong.
+    pub(crate) fn is_calm(&self) -> bool {
+        let is_open = |links: &[bool]| links.iter().all(|blocked| !blocked);
+        is_open(&self.blocked)
+            && is_open(&self.deaf)
+            && self.drop_permille == 0
+            && self.delay_max_ms == DELAY_MS
+            && self.slow_ms.iter().all(|&ms| ms == 0)
+    }
+
+    /// When copies of a packet arrive, counted from now.
+    pub(crate) fn send(
+        &mut self,
+        from: usize,
+        to: usize,
+        packet: &Packet,
+        random: &mut Random,
+    ) -> Vec<u64> {
+        let link = from * self.slots + to;
+        let is_heartbeat = matches!(packet, Packet::Datagram(_));
+        if self.blocked[link] || (is_heartbeat && self.deaf[link]) {
+            self.dropped += 1;
+            return Vec::new();
+        }
+        let mut delays = Vec::new();
+        let copies = 1 + u64::from(random.permille(self.duplicate_permille));
+        for _ in 0..copies {
+            if random.permille(self.drop_permille) {
+                self.dropped += 1;
+                continue;
+            }
+            self.delivered += 1;
+            // Most are quick, some take very long: so that many overtake each other.
+            let max_ms = if random.permille(200) {
+                self.delay_max_ms
+            } else {
+                self.delay_max_ms / 4
+            };
+            delays.push(random.between(0, max_ms.max(1)) + self.slow_ms[to]);
+        }
+        delays
+    }
+}

@@ -1,0 +1,828 @@
+//! A schedule: some nodes, one seed, and all that happens to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use fulmar_cluster::coordinator::{Event, Minority, Sabotage, Saved, Serving, Start};
+use fulmar_cluster::{ClusterId, Incarnation, NodeId, Range, Topology};
+
+use crate::checkers::acknowledged::Acknowledged;
+use crate::checkers::epochs::Epochs;
+use crate::checkers::owners::Owners;
+use crate::checkers::primaries::Primaries;
+use crate::checkers::quiet::{Seen, unsettled};
+use crate::checkers::{Verdict, incarnations};
+use crate::data::{Deed, Faithless, Log, modelled};
+use crate::faults::{self, Fault};
+use crate::network::{Network, Packet};
+use crate::node::{DISK_MS, Input, Node, Process, Rules};
+use crate::random::Random;
+use crate::scheduler::Scheduler;
+
+const TICK_MS: u64 = 50;
+const LOOK_MS: u64 = 20;
+/// Writes stop.
+const WRITES_END_MS: u64 = faults::LAST_MS + 4_000;
+/// By then everything has to be settled.
+const SETTLED_MS: u64 = faults::LAST_MS + 60_000;
+
+/// What a schedule is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) faithless: Faithless,
+    pub(crate) sabotage: Sabotage,
+    pub(crate) has_real_placement: bool,
+    /// Without faults of chance.
+    pub(crate) is_calm: bool,
+}
+
+/// What came of a schedule.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) violation: Option<String>,
+    pub(crate) faults: u64,
+    pub(crate) decisions: u64,
+    pub(crate) elections: u64,
+    pub(crate) lost_ranges: u64,
+    pub(crate) divergences: u64,
+    pub(crate) aborted_hand_overs: u64,
+    pub(crate) writes: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) checked: u64,
+    pub(crate) packets: u64,
+    pub(crate) failovers_ms: Vec<u64>,
+    pub(crate) settled_ms: u64,
+    pub(crate) is_quorum_gone: bool,
+    pub(crate) virtual_ms: u64,
+}
+
+#[derive(Debug)]
+enum Job {
+    Input {
+        slot: usize,
+        life: Option<u64>,
+        input: Input,
+    },
+    Written {
+        slot: usize,
+        life: u64,
+        serial: u64,
+        saved: Saved,
+    },
+    Boot {
+        slot: usize,
+    },
+    Resume {
+        slot: usize,
+    },
+    Fault(Fault),
+    Mend(Mended),
+    Quiet,
+    Look,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mended {
+    Links,
+    Loss,
+    Delay,
+    Duplicates,
+    Disk(usize),
+    Slowness(usize),
+}
+
+pub(crate) struct World {
+    random: Random,
+    scheduler: Scheduler<Job>,
+    network: Network,
+    pub(crate) nodes: Vec<Node>,
+    rules: Rules,
+    epochs: Epochs,
+    primaries: Primaries,
+    acknowledged: Acknowledged,
+    owners: Owners,
+    report: Report,
+    names: u64,
+    trace: bool,
+}
+
+/// Runs the schedule of a seed.
+pub(crate) fn run(seed: u64, options: Options) -> Report {
+    let mut world = World::new(seed, options);
+    world.run();
+    world.finish()
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
+        let mut random = Random::new(seed);
+        let slots =
+            [1, 2, 3, 3, 3, 4, 5, 5, 5, 6][usize::try_from(random.below(10)).expect("small")];
+        let rules = Rules {
+            minority: if random.permille(700) {
+                Minority::Serve
+            } else {
+                Minority::Refuse
+            },
+            replicas_wanted: [0, 1, 1, 2][usize::try_from(random.below(4)).expect("small")],
+            slots,
+            faithless: options.faithless,
+            sabotage: options.sabotage,
+            has_real_placement: options.has_real_placement,
+        };
+        let mut world = Self {
+            random,
+            scheduler: Scheduler::new(1_000),
+            network: Network::new(usize::from(slots)),
+            nodes: Vec::new(),
+            rules,
+            epochs: Epochs::default(),
+            primaries: Primaries::default(),
+            acknowledged: Acknowledged::default(),
+            owners: Owners::default(),
+            report: Report::default(),
+            names: 0,
+            trace: std::env::var_os("FULMAR_SIM_TRACE").is_some(),
+        };
+        world.set_up(slots, options);
+        world
+    }
+
+    fn set_up(&mut self, slots: u16, options: Options) {
+        let is_bootstrap = self.random.permille(300);
+        let cluster = ClusterId(self.random.next());
+        for slot in 0..slots {
+            let start = match slot {
+                0 if is_bootstrap => Start::Bootstrap {
+                    cluster,
+                    expect: slots,
+                    targets: slots,
+                },
+                0 => Start::Found(cluster),
+                _ => Start::Join { targets: slots },
+            };
+            let id = self.new_name();
+            let node = Node::new(id, start, &mut self.random);
+            self.nodes.push(node);
+            let late = self.random.permille(150) && !is_bootstrap;
+            let wait_ms = if late { 9_000 } else { 200 };
+            let slot = usize::from(slot);
+            let wait_ms = self.random.below(wait_ms);
+            self.scheduler.after(wait_ms, Job::Boot { slot });
+        }
+        if !options.is_calm {
+            for (at, fault) in faults::schedule(usize::from(slots), &mut self.random) {
+                self.scheduler.at(at, Job::Fault(fault));
+            }
+        }
+        self.scheduler.at(faults::LAST_MS, Job::Quiet);
+        self.scheduler.after(LOOK_MS, Job::Look);
+    }
+
+    fn new_name(&mut self) -> u64 {
+        self.names += 1;
+        // Names in no order, so that the lowest is not the oldest.
+        (self.random.below(1 << 16) << 16) | self.names
+    }
+
+    pub(crate) fn run(&mut self) {
+        while self.report.violation.is_none() && self.report.settled_ms == 0 {
+            let Some(job) = self.scheduler.pop() else {
+                return;
+            };
+            if let Err(violation) = self.handle(job) {
+                self.report.violation = Some(violation);
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Report {
+        for node in &self.nodes {
+            if let Some(process) = &node.process {
+                add_counters(&mut self.report, process);
+            }
+        }
+        self.report.virtual_ms = self.scheduler.now_ms();
+        self.report.decisions = self.epochs.count();
+        self.report.acknowledged = self.acknowledged.count;
+        self.report.checked = self.acknowledged.checked;
+        self.report.packets = self.network.delivered;
+        self.report.failovers_ms = std::mem::take(&mut self.owners.failovers_ms);
+        self.report
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.scheduler.now_ms()
+    }
+
+    fn handle(&mut self, job: Job) -> Verdict {
+        match job {
+            Job::Input { slot, life, input } => {
+                let node = &mut self.nodes[slot];
+                if node.process.is_none() || life.is_some_and(|life| life != node.life) {
+                    return Ok(());
+                }
+                if node.is_paused {
+                    node.inbox.push(input);
+                    return Ok(());
+                }
+                self.input(slot, input)
+            }
+            Job::Written {
+                slot,
+                life,
+                serial,
+                saved,
+            } => {
+                let node = &mut self.nodes[slot];
+                if node.life == life {
+                    node.saved = saved;
+                    let input = Input::Persisted(serial);
+                    return self.handle(Job::Input {
+                        slot,
+                        life: Some(life),
+                        input,
+                    });
+                }
+                Ok(())
+            }
+            Job::Boot { slot } => self.boot(slot),
+            Job::Resume { slot } => self.resume(slot),
+            Job::Fault(fault) => {
+                self.report.faults += 1;
+                self.fault(&fault);
+                Ok(())
+            }
+            Job::Mend(mended) => {
+                self.mend(mended);
+                Ok(())
+            }
+            Job::Quiet => self.quiet(),
+            Job::Look => self.look(),
+        }
+    }
+
+    fn boot(&mut self, slot: usize) -> Verdict {
+        let now_ms = self.now_ms();
+        self.owners.disturbed(now_ms);
+        if self.nodes[slot].process.is_some() {
+            return Ok(());
+        }
+        self.nodes[slot].boot(&self.rules, now_ms);
+        self.trace(slot, || "boots".to_owned());
+        let life = Some(self.nodes[slot].life);
+        let wait_ms = self.random.below(TICK_MS);
+        self.scheduler.after(
+            wait_ms,
+            Job::Input {
+                slot,
+                life,
+                input: Input::Tick,
+            },
+        );
+        self.drain(slot)
+    }
+
+    fn resume(&mut self, slot: usize) -> Verdict {
+        let now_ms = self.now_ms();
+        self.owners.disturbed(now_ms);
+        let node = &mut self.nodes[slot];
+        if !node.is_paused {
+            return Ok(());
+        }
+        node.is_paused = false;
+        let mut inbox = std::mem::take(&mut node.inbox).into_iter();
+        for input in inbox.by_ref() {
+            if self.nodes[slot].process.is_none() {
+                break;
+            }
+            self.input(slot, input)?;
+        }
+        Ok(())
+    }
+
+    fn halt(&mut self, slot: usize) {
+        let node = &mut self.nodes[slot];
+        if let Some(process) = &node.process {
+            add_counters(&mut self.report, process);
+            self.acknowledged.died((node.id, node.incarnation));
+        }
+        node.halt();
+        self.trace(slot, || "halts".to_owned());
+    }
+
+    /// Gives a process what waits for it, and does what it asks for.
+    fn input(&mut self, slot: usize, input: Input) -> Verdict {
+        let now = self.nodes[slot].local(self.now_ms());
+        let Some(process) = &mut self.nodes[slot].process else {
+            return Ok(());
+        };
+        let coordinator = &mut process.coordinator;
+        match input {
+            Input::Packet(Packet::Control(envelope)) => coordinator.handle_message(now, *envelope),
+            Input::Packet(Packet::Datagram(bytes)) => coordinator.handle_datagram(now, &bytes),
+            Input::Packet(Packet::Data(message)) => {
+                let counts = coordinator.serves(now) == Serving::Decided;
+                let answer = process.data.receive(message, counts);
+                if let Some(answer) = answer {
+                    self.transmit(slot, answer.to, Packet::Data(answer));
+                }
+                self.report_held(slot)?;
+            }
+            Input::Persisted(serial) => coordinator.handle_persisted(now, serial),
+            Input::Sealed(serial, positions) => coordinator.handle_sealed(now, serial, &positions),
+            Input::Held(ranges) => coordinator.handle_held(now, &ranges),
+            Input::Wake => {
+                self.nodes[slot].wake_ms = 0;
+                if let Some(process) = &mut self.nodes[slot].process {
+                    process.coordinator.handle_timeout(now);
+                }
+            }
+            Input::Tick => self.tick(slot)?,
+        }
+        self.drain(slot)
+    }
+
+    /// Writes, logs for the followers, and copies that became whole.
+    fn tick(&mut self, slot: usize) -> Verdict {
+        let now_ms = self.now_ms();
+        let node = &mut self.nodes[slot];
+        let now = node.local(now_ms);
+        let process = (node.id, node.incarnation);
+        let Some(Process { coordinator, data }) = &mut node.process else {
+            return Ok(());
+        };
+        let serving = coordinator.serves(now);
+        let primaries: Vec<_> = data.primaries().collect();
+        for (range, term) in primaries {
+            let is_time = now_ms < WRITES_END_MS && self.random.permille(300);
+            let decided = coordinator
+                .decided()
+                .filter(|_| serving.is_writable() && is_time);
+            let write = self.report.writes + 1;
+            if !decided.is_some_and(|decided| data.write(range, write, decided)) {
+                continue;
+            }
+            self.report.writes += 1;
+            if serving == Serving::Decided {
+                let topology = data.topology.as_ref().expect("it serves");
+                incarnations::acted(topology, process.0, process.1)?;
+                self.primaries
+                    .wrote(topology.cluster(), range, term, process)?;
+            }
+        }
+        let whole = data.poll_complete();
+        if !whole.is_empty() {
+            coordinator.handle_complete(now, &whole);
+        }
+        let life = Some(node.life);
+        self.send_logs(slot);
+        self.report_held(slot)?;
+        self.scheduler.after(
+            TICK_MS,
+            Job::Input {
+                slot,
+                life,
+                input: Input::Tick,
+            },
+        );
+        Ok(())
+    }
+
+    fn send_logs(&mut self, slot: usize) {
+        let process = self.nodes[slot].process.as_mut();
+        let logs = process.map(|process| process.data.poll_logs());
+        for message in logs.unwrap_or_default() {
+            self.transmit(slot, message.to, Packet::Data(message));
+        }
+    }
+
+    fn report_held(&mut self, slot: usize) -> Verdict {
+        let node = &mut self.nodes[slot];
+        let life = Some(node.life);
+        let held = node
+            .process
+            .as_mut()
+            .map(|process| process.data.poll_held());
+        if let Some(held) = held.filter(|held| !held.is_empty()) {
+            let input = Input::Held(held);
+            self.scheduler.after(0, Job::Input { slot, life, input });
+        }
+        Ok(())
+    }
+
+    /// Does what a process asked for.
+    fn drain(&mut self, slot: usize) -> Verdict {
+        self.note_attempt(slot);
+        loop {
+            let process = self.nodes[slot].process.as_mut();
+            let Some(event) = process.and_then(|process| process.coordinator.poll_event()) else {
+                break;
+            };
+            self.event(slot, event)?;
+        }
+        self.deeds(slot)?;
+        self.schedule_wake(slot);
+        Ok(())
+    }
+
+    fn schedule_wake(&mut self, slot: usize) {
+        let now_ms = self.now_ms();
+        let node = &mut self.nodes[slot];
+        let Some(process) = &node.process else {
+            return;
+        };
+        let at_ms = node.world_ms(process.coordinator.next_deadline());
+        if node.wake_ms == 0 || at_ms < node.wake_ms || node.wake_ms < now_ms {
+            node.wake_ms = at_ms.max(now_ms + 1);
+            let job = Job::Input {
+                slot,
+                life: Some(node.life),
+                input: Input::Wake,
+            };
+            self.scheduler.at(node.wake_ms, job);
+        }
+    }
+
+    fn event(&mut self, slot: usize, event: Event) -> Verdict {
+        let life = Some(self.nodes[slot].life);
+        match event {
+            Event::Send { to, envelope } => {
+                self.transmit(slot, to, Packet::Control(Box::new(envelope)));
+            }
+            Event::Hello { target, envelope } => {
+                let packet = Packet::Control(Box::new(envelope));
+                self.transmit_to(slot, usize::from(target), packet);
+            }
+            Event::Datagram { to, bytes } => self.transmit(slot, to, Packet::Datagram(bytes)),
+            Event::Persist { serial, saved } => {
+                let disk_ms = self.nodes[slot].disk_ms;
+                let wait_ms = self.random.between(1, disk_ms.max(1));
+                let now_ms = self.now_ms();
+                let node = &mut self.nodes[slot];
+                node.disk_free_ms = node.disk_free_ms.max(now_ms) + wait_ms;
+                let (at, life) = (node.disk_free_ms, node.life);
+                self.scheduler.at(
+                    at,
+                    Job::Written {
+                        slot,
+                        life,
+                        serial,
+                        saved,
+                    },
+                );
+            }
+            Event::Install(topology) => return self.install(slot, topology),
+            Event::Seal {
+                serial,
+                nodes,
+                ranges,
+            } => {
+                let process = self.nodes[slot].process.as_mut();
+                let positions = process.map(|process| process.data.seal(&nodes, &ranges));
+                let input = Input::Sealed(serial, positions.unwrap_or_default());
+                let wait_ms = self.random.below(3);
+                self.scheduler
+                    .after(wait_ms, Job::Input { slot, life, input });
+            }
+            Event::Hold(hand_overs) => {
+                if let Some(process) = &mut self.nodes[slot].process {
+                    process.data.hold(hand_overs);
+                }
+                self.send_logs(slot);
+                self.report_held(slot)?;
+            }
+            Event::Release(ranges) => {
+                if let Some(process) = &mut self.nodes[slot].process {
+                    process.data.release(&ranges);
+                }
+            }
+            Event::Left => {
+                self.halt(slot);
+                self.owners.disturbed(self.now_ms());
+                let wait_ms = self.random.between(200, 4_000);
+                self.scheduler.after(wait_ms, Job::Boot { slot });
+            }
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, slot: usize, topology: Arc<Topology>) -> Verdict {
+        self.trace(slot, || {
+            let members: Vec<NodeId> = topology.members().iter().map(|m| m.id).collect();
+            format!(
+                "installs {} {:?} {members:x?} first {:?}",
+                topology.epoch().0,
+                topology.branch(),
+                modelled()
+                    .map(|range| topology.copies(range).clone())
+                    .next(),
+            )
+        });
+        self.epochs.installed(&topology)?;
+        if let Some(process) = &mut self.nodes[slot].process {
+            process.data.install(topology);
+        }
+        self.deeds(slot)
+    }
+
+    /// Tells the checkers what the data plane did.
+    fn deeds(&mut self, slot: usize) -> Verdict {
+        let node = &mut self.nodes[slot];
+        let me = (node.id, node.incarnation);
+        let Some(process) = &mut node.process else {
+            return Ok(());
+        };
+        let deeds = std::mem::take(&mut process.data.deeds);
+        let Some(topology) = process.data.topology.clone() else {
+            return Ok(());
+        };
+        for deed in deeds {
+            match deed {
+                Deed::Lost { range, had, has } => self.acknowledged.lost(range, me, &had, &has),
+                Deed::Began {
+                    range,
+                    term,
+                    log,
+                    was_branch_primary,
+                } => {
+                    let log = Rc::clone(&log);
+                    self.acknowledged
+                        .began(&topology, range, term, &log, was_branch_primary)?;
+                }
+                Deed::Acknowledged {
+                    range,
+                    term,
+                    by,
+                    incarnation,
+                    writes,
+                } => {
+                    incarnations::acted(&topology, by, incarnation)?;
+                    // A topology may have taken its copy since it sent this.
+                    let log = self.log(by, incarnation, range);
+                    let has = |write: &u64| log.as_ref().is_some_and(|log| log.contains(write));
+                    let writes: Vec<u64> = writes.into_iter().filter(has).collect();
+                    self.acknowledged
+                        .acknowledged(range, term, (by, incarnation), &writes)?;
+                }
+                Deed::Applied { from, incarnation } => {
+                    incarnations::acted(&topology, from, incarnation)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a living process has of a range.
+    fn log(&self, id: NodeId, incarnation: Incarnation, range: Range) -> Option<Log> {
+        let is_it = |node: &&Node| node.id == id && node.incarnation == incarnation;
+        let process = self.nodes.iter().find(is_it)?.process.as_ref()?;
+        let copy = process.data.copies.get(&range)?;
+        Some(Rc::clone(&copy.log))
+    }
+
+    /// Remembers who promised for a value that was just built.
+    fn note_attempt(&mut self, slot: usize) {
+        let process = self.nodes[slot].process.as_ref();
+        let Some(attempt) = process.and_then(|process| process.coordinator.proposer()) else {
+            return;
+        };
+        self.trace(slot, || {
+            let accused = attempt.accused();
+            format!("attempts {:?} against {accused:?}", attempt.ballot())
+        });
+        let Some(value) = attempt.value().filter(|_| !attempt.is_inherited()) else {
+            return;
+        };
+        let value = Arc::clone(value);
+        let ids: BTreeSet<NodeId> = attempt.voters().collect();
+        let voters = self.nodes.iter().filter(|node| ids.contains(&node.id));
+        let voters = voters.map(|node| (node.id, node.incarnation)).collect();
+        self.acknowledged.built(&value, voters);
+    }
+
+    fn transmit(&mut self, from: usize, to: NodeId, packet: Packet) {
+        if let Some(slot) = self.nodes.iter().position(|node| node.id == to) {
+            self.transmit_to(from, slot, packet);
+        }
+    }
+
+    fn transmit_to(&mut self, from: usize, to: usize, packet: Packet) {
+        let delays = self.network.send(from, to, &packet, &mut self.random);
+        for delay_ms in delays {
+            let input = Input::Packet(packet.clone());
+            let job = Job::Input {
+                slot: to,
+                life: None,
+                input,
+            };
+            self.scheduler.after(delay_ms, job);
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        let now_ms = self.now_ms();
+        self.trace(0, || format!("fault {fault:?}"));
+        match *fault {
+            Fault::Crash {
+                slots,
+                down_ms,
+                loses_directory,
+            } => {
+                self.crash(slots, down_ms, loses_directory);
+                return;
+            }
+            Fault::Pause { slot, ms } => {
+                if self.nodes[slot].process.is_some() {
+                    self.nodes[slot].is_paused = true;
+                    self.scheduler.after(ms, Job::Resume { slot });
+                }
+            }
+            Fault::Partition {
+                from,
+                to,
+                is_one_way,
+                ms,
+            } => {
+                self.network.cut(from, to);
+                if !is_one_way {
+                    self.network.cut(to, from);
+                }
+                self.scheduler.after(ms, Job::Mend(Mended::Links));
+            }
+            Fault::Shatter { parts, ms } => {
+                for one in parts {
+                    for other in parts.into_iter().filter(|other| *other != one) {
+                        self.network.cut(one, other);
+                    }
+                }
+                self.scheduler.after(ms, Job::Mend(Mended::Links));
+            }
+            Fault::Deaf { from, to, ms } => {
+                self.network.deafen(from, to);
+                self.network.deafen(to, from);
+                self.scheduler.after(ms, Job::Mend(Mended::Links));
+            }
+            Fault::Loss { permille, ms } => {
+                self.network.drop_permille = permille;
+                self.scheduler.after(ms, Job::Mend(Mended::Loss));
+            }
+            Fault::Delay { max_ms, ms } => {
+                self.network.delay_max_ms = max_ms;
+                self.scheduler.after(ms, Job::Mend(Mended::Delay));
+            }
+            Fault::Duplicates { permille, ms } => {
+                self.network.duplicate_permille = permille;
+                self.scheduler.after(ms, Job::Mend(Mended::Duplicates));
+            }
+            Fault::SlowDisk { slot, disk_ms, ms } => {
+                self.nodes[slot].disk_ms = disk_ms;
+                self.scheduler.after(ms, Job::Mend(Mended::Disk(slot)));
+            }
+            Fault::SlowNode { slot, node_ms, ms } => {
+                self.network.slow_ms[slot] = node_ms;
+                self.scheduler.after(ms, Job::Mend(Mended::Slowness(slot)));
+            }
+            Fault::Leave { slot } => {
+                let now = self.nodes[slot].local(now_ms);
+                if let Some(process) = &mut self.nodes[slot].process {
+                    process.coordinator.handle_leave(now);
+                }
+            }
+        }
+        self.owners.disturbed(now_ms);
+    }
+
+    fn crash(&mut self, slots: u64, down_ms: u64, loses_directory: bool) {
+        let now_ms = self.now_ms();
+        for slot in (0..self.nodes.len()).filter(|slot| slots >> slot & 1 == 1) {
+            if self.nodes[slot].process.is_some() {
+                self.halt(slot);
+                self.owners.crashed(now_ms);
+            }
+            if loses_directory {
+                let name = self.new_name();
+                self.nodes[slot].lose_directory(name, self.rules.slots);
+            }
+            let jitter_ms = if slots.count_ones() > 1 {
+                self.random.below(500)
+            } else {
+                0
+            };
+            self.scheduler
+                .after(down_ms + jitter_ms, Job::Boot { slot });
+        }
+    }
+
+    fn mend(&mut self, mended: Mended) {
+        self.owners.disturbed(self.now_ms());
+        let fresh = Network::new(self.nodes.len());
+        match mended {
+            Mended::Links => self.network.mend_links(),
+            Mended::Loss => self.network.drop_permille = 0,
+            Mended::Delay => self.network.delay_max_ms = fresh.delay_max_ms,
+            Mended::Duplicates => self.network.duplicate_permille = 0,
+            Mended::Disk(slot) => self.nodes[slot].disk_ms = DISK_MS,
+            Mended::Slowness(slot) => self.network.slow_ms[slot] = 0,
+        }
+    }
+
+    /// The end of all faults.
+    fn quiet(&mut self) -> Verdict {
+        self.network.heal();
+        self.owners.disturbed(self.now_ms());
+        for slot in 0..self.nodes.len() {
+            self.nodes[slot].disk_ms = DISK_MS;
+            self.resume(slot)?;
+            self.boot(slot)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Verdict {
+        self.scheduler.after(LOOK_MS, Job::Look);
+        let now_ms = self.now_ms();
+        let Some(newest) = self.epochs.newest().cloned() else {
+            // The only founder lost its directory before anybody joined.
+            self.report.is_quorum_gone = now_ms > WRITES_END_MS;
+            self.report.settled_ms = if now_ms > WRITES_END_MS { now_ms } else { 0 };
+            return Ok(());
+        };
+        self.look_at_owners(&newest)?;
+        if now_ms < WRITES_END_MS + 500 || !now_ms.is_multiple_of(10 * LOOK_MS) {
+            return Ok(());
+        }
+        let has_vote = |id| self.nodes.iter().any(|node| node.id == id);
+        if !newest.is_quorum(has_vote) {
+            self.report.is_quorum_gone = true;
+            self.report.settled_ms = now_ms;
+            return Ok(());
+        }
+        match self.unsettled() {
+            None => self.report.settled_ms = now_ms,
+            Some(_) if now_ms < SETTLED_MS => {}
+            Some(reason) => return Err(format!("not settled: {reason}")),
+        }
+        Ok(())
+    }
+
+    fn unsettled(&self) -> Option<String> {
+        let seen = self.nodes.iter().filter_map(|node| {
+            let Process { coordinator, data } = node.process.as_ref()?;
+            let decided = coordinator.decided();
+            let member = decided.and_then(|topology| topology.member(node.id));
+            Some(Seen {
+                decided,
+                is_member: member.is_some_and(|m| m.incarnation == node.incarnation),
+                is_provisional: coordinator.is_provisional(),
+                data,
+            })
+        });
+        let seen: Vec<_> = seen.collect();
+        if seen.len() < self.nodes.len() {
+            return Some("a node does not run".to_owned());
+        }
+        unsettled(&seen)
+    }
+
+    fn look_at_owners(&mut self, newest: &Topology) -> Verdict {
+        let now_ms = self.now_ms();
+        let mut has_owner: BTreeMap<_, _> = modelled().map(|range| (range, false)).collect();
+        let is_up = |node: &&Node| node.process.is_some() && !node.is_paused;
+        for node in self.nodes.iter().filter(is_up) {
+            if let Some(Process { coordinator, data }) = &node.process
+                && coordinator.serves(node.local(now_ms)) == Serving::Decided
+            {
+                for (range, _) in data.primaries() {
+                    has_owner.insert(range, true);
+                }
+            }
+        }
+        let runs = |id| self.nodes.iter().any(|node| node.id == id && is_up(&node));
+        let is_named = |node: &Node| {
+            let member = newest.member(node.id);
+            member.is_some_and(|member| member.incarnation == node.incarnation)
+        };
+        let is_restart = !self.nodes.iter().any(|node| is_up(&node) && is_named(node));
+        let are_disks_quick = self.nodes.iter().all(|node| node.disk_ms == DISK_MS);
+        let is_calm = self.network.is_calm() && are_disks_quick && newest.is_quorum(runs);
+        self.owners.look(now_ms, is_calm, is_restart, &has_owner)
+    }
+
+    fn trace(&self, slot: usize, what: impl Fn() -> String) {
+        if self.trace {
+            let node = self.nodes.get(slot);
+            let name = node.map(|node| (node.id, node.incarnation.0));
+            eprintln!("{:6} {name:?} {}", self.now_ms(), what());
+        }
+    }
+}
+
+fn add_counters(report: &mut Report, process: &Process) {
+    let counters = process.coordinator.counters();
+    report.elections += counters.elections;
+    report.lost_ranges += counters.lost_ranges;
+    report.divergences += counters.divergences;
+    report.aborted_hand_overs += counters.aborted_hand_overs;
+}
