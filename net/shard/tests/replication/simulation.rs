@@ -1,7 +1,7 @@
 //! A seeded simulation: commands, connections that break, late and repeated messages, failovers,
 //! partitions with writes on both sides, restarts; in the end all copies are equal.
 //!
-//! `FULMAR_SEED=7 cargo test -p fulmar-shard --test replication` runs one seed alone.
+//! `FULMAR_SEED=7 cargo test -p fulmar-shard --test replication` runs one seed alone, `7..100` many.
 
 use fulmar_cluster::replication::Limits;
 use fulmar_cluster::{Copies, NodeId, Range};
@@ -299,8 +299,12 @@ fn add_copies(
 }
 
 fn seeds(count: u64) -> Vec<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("a number");
     match std::env::var("FULMAR_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a number")],
+        Ok(seeds) => match seeds.split_once("..") {
+            Some((first, end)) => (number(first)..number(end)).collect(),
+            None => vec![number(&seeds)],
+        },
         Err(_) => (0..count).collect(),
     }
 }
