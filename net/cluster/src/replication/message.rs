@@ -44,9 +44,12 @@ pub struct Header {
     pub to: Address,
     /// The session, numbered by the primary's core, rising.
     pub session: u64,
-    /// Of a batch: its number in the session, from 1. Of a control message: that of the last batch
-    /// applied, which acknowledges it.
+    /// Of a batch: its number in the session, from 1. Of control messages: that of the last batch applied,
+    /// which acknowledges it.
     pub number: u64,
+    /// Of control messages: the number, in the session, of the group that they were told in, from 1. Of a
+    /// batch: 0.
+    pub group: u64,
 }
 
 /// One step of a range's stream.

@@ -10,7 +10,7 @@
 //! | a command changed a key | `log_change`; FLUSHALL: `log_flush_all` |
 //! | a connection to a follower's core opens, closes | `handle_connected`, `handle_disconnected` |
 //! | it can take bytes | `poll_batch`, until it gives none |
-//! | a message of that core arrives | `handle_control` |
+//! | messages of that core arrive | `begin_control`, `handle_control` for each message |
 //! | a batch of a primary's core arrives | `begin_batch`, `handle_entry` for each entry, `end_batch` |
 //! | that connection can take bytes | `poll_control`; when it closes, `handle_source_closed` |
 //! | at the turn's end and on every tick | `advance` |

@@ -45,8 +45,9 @@ pub struct Replication {
     last_write: Option<Write>,
     keys: KeySet,
     counts: Counts,
-    /// The source whose batch is being applied.
+    /// The source whose batch is being applied, and the link whose messages are being taken.
     pub(super) applying: Option<usize>,
+    pub(super) hearing: Option<usize>,
 }
 
 impl Replication {
@@ -77,6 +78,7 @@ impl Replication {
             keys: KeySet::new(),
             counts: Counts::default(),
             applying: None,
+            hearing: None,
         }
     }
 
@@ -262,24 +264,41 @@ impl Replication {
             to: link.to,
             session: link.session,
             number,
+            group: 0,
         })
     }
 
-    /// Takes a message of a follower's core.
-    pub fn handle_control(&mut self, header: &Header, control: &Control<'_>, now: Time) {
-        let is_from = |link: &&mut Link| link.to == header.from && link.session == header.session;
-        let Some(link) = self.links.iter_mut().find(is_from) else {
+    /// Messages of a follower's core arrived. If true, they go to
+    /// [`handle_control`](Self::handle_control); else they are repeated or of an earlier session.
+    pub fn begin_control(&mut self, header: &Header, now: Time) -> bool {
+        self.hearing = None;
+        if header.to != self.own {
+            return false;
+        }
+        let position = self.links.iter().position(|link| link.to == header.from);
+        let Some(position) = position else {
+            return false;
+        };
+        if self.links[position].hear(header, now) {
+            self.hearing = Some(position);
+        }
+        self.hearing.is_some()
+    }
+
+    /// Takes one of the messages that [`begin_control`](Self::begin_control) let pass. What comes behind a
+    /// reset is of a session that is over.
+    pub fn handle_control(&mut self, control: &Control<'_>) {
+        let Some(position) = self.hearing else {
             return;
         };
-        if header.to != self.own || !link.is_connected {
-            return;
-        }
+        let link = &mut self.links[position];
         if *control == Control::Reset {
+            self.hearing = None;
             self.last_session += 1;
             link.begin_session(self.last_session);
-            return;
+        } else {
+            link.handle(control, &self.copies, &self.log);
         }
-        link.handle(header.number, control, &self.copies, &self.log, now);
     }
 
     /// A batch of a primary's core arrived. After [`Verdict::Apply`] its entries go to
@@ -349,6 +368,7 @@ impl Replication {
             to: source.from,
             session: source.session,
             number: told.number?,
+            group: source.group(),
         })
     }
 

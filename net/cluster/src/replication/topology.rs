@@ -49,7 +49,7 @@ impl Replication {
     pub fn handle_topology(&mut self, topology: &Topology, store: &mut dyn Store) {
         self.epoch = topology.epoch();
         self.sealed.clear();
-        self.applying = None;
+        (self.applying, self.hearing) = (None, None);
         let own = self.own;
         // A start that the topology does not know of holds nothing by it.
         let is_member = topology

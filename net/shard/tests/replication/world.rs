@@ -365,8 +365,10 @@ impl World {
         }
         let time = fulmar_cluster::Time(self.now.time.0);
         self.on_core(to, |replication, _| {
-            for control in &reply.controls {
-                replication.handle_control(&reply.header, &control.as_control(), time);
+            if replication.begin_control(&reply.header, time) {
+                for control in &reply.controls {
+                    replication.handle_control(&control.as_control());
+                }
             }
         });
     }

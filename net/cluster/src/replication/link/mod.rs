@@ -39,6 +39,8 @@ pub(super) struct Link {
     /// Number of the last batch sent and of the last one acknowledged.
     number: u64,
     acked_number: u64,
+    /// The last group of messages heard.
+    group: u64,
     /// Up to where the log was read, and up to where that is acknowledged.
     cursor: LogOffset,
     acked_cursor: LogOffset,
@@ -135,6 +137,7 @@ impl Link {
             is_connected: false,
             number: 0,
             acked_number: 0,
+            group: 0,
             cursor: log.head(),
             acked_cursor: log.head(),
             resume_cursor: log.head(),
@@ -236,7 +239,7 @@ impl Link {
             followed.began = 0;
             followed.offer();
         }
-        (self.number, self.acked_number) = (0, 0);
+        (self.number, self.acked_number, self.group) = (0, 0, 0);
         self.cursor = self.acked_cursor;
         self.resume_cursor = self.acked_cursor;
         self.flights.clear();

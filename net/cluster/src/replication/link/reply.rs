@@ -3,20 +3,28 @@
 use super::{Due, Fetch, Followed, Link, Stage};
 use crate::replication::copies::Copies;
 use crate::replication::limits::FETCH_KEYS_MAX;
-use crate::replication::{Control, CopyPosition, Log, LogOffset, StartFrom};
+use crate::replication::{Control, CopyPosition, Header, Log, LogOffset, StartFrom};
 use crate::{Range, Seq, Term, Time};
 
 impl Link {
-    /// Takes a message of this session.
+    /// Takes note of messages; false if they do not count.
+    pub(in crate::replication) fn hear(&mut self, header: &Header, now: Time) -> bool {
+        let is_next = header.session == self.session && header.group > self.group;
+        if !self.is_connected || !is_next {
+            return false;
+        }
+        self.group = header.group;
+        self.acknowledge(header.number, now);
+        true
+    }
+
+    /// Takes one of the messages that were heard.
     pub(in crate::replication) fn handle(
         &mut self,
-        number: u64,
         control: &Control<'_>,
         copies: &Copies,
         log: &Log,
-        now: Time,
     ) {
-        self.acknowledge(number, now);
         match *control {
             Control::Ack { positions } => {
                 for position in positions {

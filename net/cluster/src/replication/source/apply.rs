@@ -39,6 +39,9 @@ impl Source {
 
     /// Applies an entry of the batch.
     pub(in crate::replication) fn apply(&mut self, entry: &Entry<'_>, bench: &mut Bench<'_>) {
+        if self.is_broken {
+            return;
+        }
         if entry.kind == EntryKind::Fetched {
             self.is_fetch_answered = true;
             return;
@@ -61,6 +64,9 @@ impl Source {
                 if copy.follow == Follow::Empty {
                     copy.log_start = bench.log.head();
                     self.begin_sync(copy, entry.seq, sync, history);
+                } else if copy.is_holding() {
+                    // What it holds may have been deleted before the sync began.
+                    copy.begin_emptying();
                 }
             }
             EntryKind::SyncEnd => self.end_sync(copy, entry.seq),
@@ -119,7 +125,7 @@ impl Source {
 
     fn push(&mut self, bytes: &[u8], store: &mut dyn Store) {
         let Some(staged) = &mut self.stage else {
-            return;
+            return self.break_session();
         };
         staged.pushed += bytes.len() as u64;
         if let Some(place) = staged.place
@@ -132,7 +138,7 @@ impl Source {
 
     fn end_value(&mut self, bench: &mut Bench<'_>) {
         let Some(staged) = self.stage.take() else {
-            return;
+            return self.break_session();
         };
         let is_whole = staged.pushed == staged.value_bytes;
         let ttl_ms = ms_left(staged.ttl_ms, bench.now.ms_since(staged.begun));

@@ -46,7 +46,11 @@ pub(super) struct Source {
     /// The last batch applied, and the last number told.
     number: u64,
     told: u64,
+    /// Number of the last group of messages told.
+    group: u64,
     is_reset_due: bool,
+    /// Something is missing in this session: nothing more of it is applied.
+    is_broken: bool,
     refusals: Vec<(Range, Term)>,
     /// The long value that is under way.
     stage: Option<Staged>,
@@ -84,7 +88,9 @@ impl Source {
             is_open: false,
             number: 0,
             told: 0,
+            group: 0,
             is_reset_due: false,
+            is_broken: false,
             refusals: Vec::new(),
             stage: None,
             droppable: 0,
@@ -99,9 +105,15 @@ impl Source {
         self.from.core
     }
 
+    /// Number of the last group of messages told.
+    pub(super) fn group(&self) -> u64 {
+        self.group
+    }
+
     /// Judges a batch by its session and number; `is_new` if a session begins with it.
     pub(super) fn judge(&mut self, header: &Header, is_new: &mut bool) -> Verdict {
-        if header.session < self.session {
+        let is_over = header.session == self.session && !self.is_open;
+        if header.session < self.session || is_over {
             return Verdict::Old;
         }
         *is_new = header.session > self.session;
@@ -111,7 +123,7 @@ impl Source {
         if header.number <= self.number {
             return Verdict::Old;
         }
-        if header.number > self.number + 1 {
+        if header.number > self.number + 1 || self.is_broken {
             self.is_reset_due = true;
             return Verdict::Gap;
         }
@@ -132,15 +144,20 @@ impl Source {
     fn begin_session(&mut self, session: u64) {
         self.session = session;
         self.is_open = true;
-        (self.number, self.told) = (0, 0);
-        self.is_reset_due = false;
+        (self.number, self.told, self.group) = (0, 0, 0);
+        (self.is_reset_due, self.is_broken) = (false, false);
         self.refusals.clear();
         self.pass = None;
         self.needs_pass = false;
         self.is_fetch_answered = true;
     }
 
-    /// The connection is gone: nothing can be told in this session.
+    /// What was to come before is not there: a new session is to bring it.
+    fn break_session(&mut self) {
+        (self.is_reset_due, self.is_broken) = (true, true);
+    }
+
+    /// The connection is gone: this session is over, even if some of it should still arrive.
     pub(super) fn close(&mut self, store: &mut dyn Store) {
         self.is_open = false;
         self.abort_stage(store);

@@ -69,6 +69,7 @@ impl Source {
         }
         if sink.count > 0 {
             self.told = self.number;
+            self.group += 1;
             told.number = Some(self.number);
         }
         told
