@@ -75,10 +75,13 @@ impl Link {
         }
     }
 
+    /// A position from before the follower began to follow, or to be filled, says nothing of now.
     fn note_position(&mut self, position: &CopyPosition, copies: &Copies) {
+        let acked_number = self.acked_number;
         if let Some(followed) = self.of_range(copies, position.range)
             && followed.term == position.term
             && followed.is_served()
+            && followed.began <= acked_number
         {
             followed.acked = followed.acked.max(position.seq);
             followed.is_complete = position.is_complete;
