@@ -36,6 +36,8 @@ impl Replica {
         }
     }
 
+    /// Not inlined: it would grow the code of every write, which a single node does not need.
+    #[inline(never)]
     pub(crate) fn log_change(&mut self, key: &Key<'_>, now: Now) {
         let range = Range::from_index(key.range()).expect("the engine has the cluster's ranges");
         self.replication

@@ -436,6 +436,27 @@ fn a_deposed_primary_is_refused_and_rewinds() {
 }
 
 #[test]
+fn entries_of_an_earlier_term_of_the_same_primary_are_refused() {
+    let mut world = pair(ROOMY);
+    // The range goes to node 2 and comes back, and node 1 knows of neither.
+    world.decide_copies(&[2, 1]);
+    world.learn(1);
+    world.run(1, &[b"SET", b"{a}k", b"kept"]);
+    world.decide_copies(&[1, 2]);
+    world.learn(1);
+    world.run(0, &[b"SET", b"{a}k", b"lost"]);
+    let write = world.nodes[0].shards[0]
+        .last_write()
+        .expect("it was logged");
+    let before = position_of(&world, 1);
+    while pass_one(&mut world) {}
+    assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"kept".to_vec()));
+    assert_eq!(position_of(&world, 1), before);
+    let replication = world.nodes[0].replication(range_a());
+    assert_eq!(replication.acknowledged_by(write), 0);
+}
+
+#[test]
 fn a_copy_of_an_empty_restart_is_not_followed() {
     let mut world = pair(ROOMY);
     world.run(0, &[b"SET", b"{a}k", b"1"]);
