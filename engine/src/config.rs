@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::eviction::Eviction;
 use crate::key::KeyHasher;
 use crate::limits::{PAGE_BYTES, RANGES_COUNT_MAX, VALUE_BYTES_MAX};
+use crate::version::Version;
 
 /// Bytes of the largest arena: handles are u32 counts of 8 bytes, and the top 64 KiB of their
 /// room name lists instead of chunks.
@@ -31,6 +32,9 @@ pub struct Config {
     /// The range of a key, below `ranges_count`. Items don't store their range, so the cache asks
     /// when it evicts or expires one.
     pub range_of: fn(&[u8]) -> u16,
+    /// The first version that is given; the others follow it. A start at random keeps a process
+    /// from repeating the versions of the one before it.
+    pub first_version: Version,
 }
 
 impl Config {
@@ -43,6 +47,7 @@ impl Config {
             ranges_count: 1,
             hasher,
             range_of: |_| 0,
+            first_version: Version(1),
         }
     }
 

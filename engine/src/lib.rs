@@ -52,9 +52,10 @@ mod prefetch;
 mod slab;
 mod stats;
 mod time;
+mod version;
 mod wheel;
 
-pub use cache::{Cache, Chain, Lease};
+pub use cache::{Cache, Chain, Lease, Swap};
 pub use config::{Config, ConfigError};
 pub use error::{IncrError, StoreError};
 pub use eviction::Eviction;
@@ -64,3 +65,4 @@ pub use limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use slab::Span;
 pub use stats::Stats;
 pub use time::{Expiry, Time};
+pub use version::Version;

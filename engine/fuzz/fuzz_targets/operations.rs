@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use fulmar_engine::{
-    Cache, Chain, Config, Eviction, Expiry, IncrError, Key, KeyHasher, Lease, StoreError, Time,
+    Cache, Chain, Config, Eviction, Expiry, IncrError, Key, KeyHasher, Lease, StoreError, Swap, Time,
+    Version,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -48,10 +49,13 @@ impl Input<'_> {
 
 /// A live key's value and deadline.
 type Entry = (Vec<u8>, Option<Time>);
+/// The last version given for each key, and whether it is right still.
+type Versions = HashMap<u8, (Version, bool)>;
 
 struct Pair {
     cache: Cache,
     entries: HashMap<u8, Entry>,
+    versions: Versions,
     chains: Vec<(Chain, Vec<u8>)>,
     leases: Vec<(Lease, Vec<u8>)>,
     now: Time,
@@ -90,6 +94,7 @@ impl Pair {
         Self {
             cache: Cache::new(config).expect("enough memory"),
             entries: HashMap::new(),
+            versions: HashMap::new(),
             chains: Vec::new(),
             leases: Vec::new(),
             now: Time(0),
@@ -142,6 +147,8 @@ impl Pair {
         let (value, deadline) = self.entries.get(&number).expect("a key came from nowhere");
         assert_eq!(item.key(), bytes);
         assert_eq!(item.deadline(), *deadline);
+        let version = self.versions.get(&number).filter(|(_, is_right)| *is_right);
+        assert_eq!(item.version(), version.map(|&(version, _)| version));
         let mut held = Vec::new();
         item.value().copy_to(0..usize::MAX, &mut held);
         assert!(held == *value, "value of key {number}");
@@ -159,7 +166,11 @@ impl Pair {
             .entries
             .get(&number)
             .and_then(|(_, deadline)| *deadline);
+        // Of some calls there are two, chosen by what the kind leaves of the byte.
+        let is_other = operation / 20 % 2 == 1;
         match operation % 20 {
+            4 if is_other => self.ask_version(number, &key),
+            5 if is_other => self.set_if_version(number, &key, seed, input),
             0..=3 => {
                 let value = content(seed, input.length());
                 let expiry = self.expiry(input);
@@ -184,7 +195,10 @@ impl Pair {
                 self.may_miss |= is_pinned || self.cache.stats().pages_total < 8;
             }
             8 => match self.cache.incr(&key, input.number() as i64 - 30_000, now) {
-                Ok(sum) => self.store(number, sum.to_string().into_bytes(), Expiry::Keep),
+                Ok(sum) => {
+                    self.store(number, sum.to_string().into_bytes(), Expiry::Keep);
+                    self.outdate(number);
+                }
                 Err(IncrError::Store(_)) => self.may_miss = true,
                 Err(_) => {}
             },
@@ -203,8 +217,10 @@ impl Pair {
                     Some(offset) => self.cache.set_range(&key, offset, &part, now),
                 };
                 match result {
-                    Ok(_) if part.is_empty() && (offset.is_some() || old.is_some()) => {}
+                    Ok(_) if part.is_empty() && offset.is_some() => {}
+                    Ok(_) if part.is_empty() && old.is_some() => self.outdate(number),
                     Ok(length) => {
+                        self.outdate(number);
                         value.resize(value.len().max(offset_or_end + part.len()), 0);
                         value[offset_or_end..offset_or_end + part.len()].copy_from_slice(&part);
                         assert_eq!(length, value.len());
@@ -276,9 +292,52 @@ impl Pair {
         self.compare(number);
     }
 
+    /// A version stays the same as long as it is right, and is never given again.
+    fn ask_version(&mut self, number: u8, key: &Key<'_>) {
+        match self.cache.version(key, self.now) {
+            Ok(None) => assert!(!self.has(key)),
+            Ok(Some(version)) => {
+                if let Some(&(held, is_right)) = self.versions.get(&number) {
+                    let is_newer = self.versions.values().all(|given| given.0 < version);
+                    assert!(if is_right { held == version } else { is_newer });
+                }
+                self.versions.insert(number, (version, true));
+            }
+            Err(_) => self.may_miss = true,
+        }
+    }
+
+    fn set_if_version(&mut self, number: u8, key: &Key<'_>, seed: usize, input: &mut Input<'_>) {
+        let (version, is_right) = *self.versions.get(&number).unwrap_or(&(Version(0), false));
+        let expected = match (self.has(key), is_right) {
+            (false, _) => Swap::Absent,
+            (true, true) => Swap::Stored,
+            (true, false) => Swap::Differs,
+        };
+        let value = content(seed, input.length());
+        let expiry = self.expiry(input);
+        let stored = self
+            .cache
+            .set_if_version(key, &value, expiry, version, self.now);
+        let stored = stored.map(|swap| assert_eq!(swap, expected));
+        if stored.is_err() || expected == Swap::Stored {
+            self.note(number, stored, value, expiry);
+        }
+    }
+
+    /// The key was written to.
+    fn outdate(&mut self, number: u8) {
+        if let Some((_, is_right)) = self.versions.get_mut(&number) {
+            *is_right = false;
+        }
+    }
+
     fn note(&mut self, number: u8, stored: Result<(), StoreError>, value: Vec<u8>, expiry: Expiry) {
         match stored {
-            Ok(()) => self.store(number, value, expiry),
+            Ok(()) => {
+                self.store(number, value, expiry);
+                self.outdate(number);
+            }
             Err(StoreError::OutOfMemory) => self.may_miss = true,
             Err(error) => assert!(value.len() > VALUE_BYTES_MAX, "{error:?}"),
         }

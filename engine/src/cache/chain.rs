@@ -22,6 +22,7 @@ use crate::key::Key;
 use crate::limits::INLINE_ITEM_BYTES_MAX;
 use crate::slab::{ClassId, Handle, Slab};
 use crate::time::{Expiry, Time};
+use crate::version::Version;
 
 /// Classes of segments while a chain grows.
 const SEGMENT_CLASSES: [ClassId; 3] = [
@@ -122,7 +123,7 @@ impl Cache {
         let old = self.find_or_expire(key, now);
         match self.resolve(expiry, old) {
             Resolved::Deadline(deadline) => {
-                self.commit(key, chain, deadline)?;
+                self.commit(key, chain, deadline, None)?;
                 self.count_write(old.is_some());
                 if let Some(handle) = self.find(key).filter(|_| self.slab.is_over()) {
                     self.fit_budget_around(handle);
@@ -261,12 +262,14 @@ impl Cache {
         key: &Key<'_>,
         chain: Chain,
         deadline: Option<Time>,
+        version: Option<Version>,
     ) -> Result<(), StoreError> {
-        if let Some((layout, class)) = self.inline_layout(key, chain.len, deadline) {
-            return self.commit_inline(key, chain, &layout, class, deadline);
+        let extensions = self.extensions(deadline, version);
+        if let Some((layout, class)) = Self::inline_layout(key, chain.len, extensions) {
+            return self.commit_inline(key, chain, (&layout, class), deadline, version);
         }
         let mut chain = chain;
-        let flags = self.wheel.form(deadline).flag() | Meta::CHAIN;
+        let flags = extensions | Meta::CHAIN;
         let layout = Layout::new(key.bytes().len(), 0, flags);
         let class = ClassId::fitting(layout.bytes()).expect("the longest key fits a class");
         let handle = match self.allocate(class) {
@@ -287,6 +290,7 @@ impl Cache {
         layout.write_key(&mut self.slab, handle, key.bytes());
         Extensions::set_chain(&mut self.slab, handle, meta, (chain.first, chain.len));
         self.slab.set_previous(chain.first, handle);
+        self.write_version(handle, version);
         let old = self.find(key);
         self.publish(key, handle, old, deadline);
         Ok(())
@@ -296,9 +300,9 @@ impl Cache {
         &mut self,
         key: &Key<'_>,
         chain: Chain,
-        layout: &Layout,
-        class: ClassId,
+        (layout, class): (&Layout, ClassId),
         deadline: Option<Time>,
+        version: Option<Version>,
     ) -> Result<(), StoreError> {
         let allocated = self.allocate(class);
         if let Ok(handle) = allocated {
@@ -314,6 +318,7 @@ impl Cache {
                 at += bytes;
                 segment = self.slab.next(from).some();
             }
+            self.write_version(handle, version);
             let old = self.find(key);
             self.publish(key, handle, old, deadline);
         }

@@ -5,7 +5,7 @@ use crate::cache::chain::{Chain, Source};
 use crate::error::StoreError;
 use crate::item::{ItemValue, Layout, Meta};
 use crate::key::Key;
-use crate::slab::Handle;
+use crate::slab::{ClassId, Handle};
 use crate::time::Time;
 
 impl Cache {
@@ -63,7 +63,8 @@ impl Cache {
         self.check_lengths(key, len)?;
         let deadline = old.and_then(|handle| self.deadline(handle));
         let is_long = old.is_some_and(|handle| self.slab.meta(handle).has(Meta::CHAIN));
-        let inline = self.inline_layout(key, len, deadline).filter(|_| !is_long);
+        let extensions = self.extensions(deadline, None);
+        let inline = Self::inline_layout(key, len, extensions).filter(|_| !is_long);
         let Some((layout, class)) = inline else {
             self.write_long(key, old, offset, bytes, deadline)?;
             self.count_write(old.is_some());
@@ -85,7 +86,7 @@ impl Cache {
                 self.overwrite(key, handle, &layout, deadline);
                 write(self.slab.bytes_mut(handle, layout.value_at(), len));
             }
-            None => self.copy_inline(key, old, &layout, deadline, write)?,
+            None => self.copy_inline(key, old, (&layout, class), deadline, write)?,
         }
         self.count_write(old.is_some());
         Ok(len)
@@ -97,17 +98,14 @@ impl Cache {
         &mut self,
         key: &Key<'_>,
         old: Option<Handle>,
-        layout: &Layout,
+        (layout, class): (&Layout, ClassId),
         deadline: Option<Time>,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), StoreError> {
         if let Some(old) = old {
             self.pin_item(old);
         }
-        let class = self
-            .inline_layout(key, layout.inline_len, deadline)
-            .map(|(_, class)| class);
-        let allocated = self.allocate(class.expect("the caller found it inline"));
+        let allocated = self.allocate(class);
         if let Ok(handle) = allocated {
             self.slab.set_meta(
                 handle,
@@ -137,6 +135,7 @@ impl Cache {
         bytes: &[u8],
         deadline: Option<Time>,
     ) -> Result<(), StoreError> {
+        let version = old.and_then(|handle| self.version_of(handle));
         let mut chain = match old {
             Some(handle) => self.chain_of_item(key, handle)?,
             None => self.chain_begin(),
@@ -144,11 +143,11 @@ impl Cache {
         let old_len = chain.len();
         let is_taken = old.is_some() && self.find(key).is_none();
         let Err(error) = self.write_chain_at(&mut chain, offset, bytes) else {
-            return self.commit(key, chain, deadline);
+            return self.commit(key, chain, deadline, None);
         };
         if is_taken {
             self.truncate(&mut chain, old_len);
-            self.commit(key, chain, deadline)?;
+            self.commit(key, chain, deadline, version)?;
         } else {
             self.chain_free(chain);
         }

@@ -7,6 +7,7 @@ use crate::key::Key;
 use crate::limits::{ADVANCE_WORK_MAX, EVACUATED_CHUNKS_MAX};
 use crate::slab::Handle;
 use crate::time::{Expiry, Time};
+use crate::version::Version;
 use crate::wheel::Step;
 
 impl Cache {
@@ -81,19 +82,28 @@ impl Cache {
             self.touch_handle(handle);
             return;
         }
-        if !self.relayout(key, handle, deadline) {
+        let version = self.version_of(handle);
+        if !self.relayout(key, handle, deadline, version) {
             let found = self.find(key);
             self.delete_found(key, found);
         }
     }
 
-    /// Moves an item to where one with this deadline's form belongs; false without memory.
-    fn relayout(&mut self, key: &Key<'_>, handle: Handle, deadline: Option<Time>) -> bool {
+    /// Gives an item this deadline and version, where one with them belongs, and makes it the most
+    /// recently used; false without memory.
+    pub(super) fn relayout(
+        &mut self,
+        key: &Key<'_>,
+        handle: Handle,
+        deadline: Option<Time>,
+        version: Option<Version>,
+    ) -> bool {
         let meta = self.slab.meta(handle);
         let value_len = ItemValue::new(&self.slab, handle, meta).len();
         let old = Layout::of(&self.slab, handle, meta);
+        let extensions = self.extensions(deadline, version);
         if !meta.has(Meta::CHAIN)
-            && let Some((layout, class)) = self.inline_layout(key, value_len, deadline)
+            && let Some((layout, class)) = Self::inline_layout(key, value_len, extensions)
         {
             if self.is_rewritable(handle, class) {
                 let (from, to) = (old.value_at(), layout.value_at());
@@ -102,6 +112,7 @@ impl Cache {
                 }
                 self.slab.copy((handle, from), (handle, to), value_len);
                 self.rewrite_header(key, handle, &layout, deadline);
+                self.write_version(handle, version);
                 self.touch_handle(handle);
                 return true;
             }
@@ -116,6 +127,7 @@ impl Cache {
                     (new, layout.value_at()),
                     value_len,
                 );
+                self.write_version(new, version);
                 self.publish(key, new, Some(handle), deadline);
             }
             self.unpin_item(handle);
@@ -124,6 +136,6 @@ impl Cache {
         let Ok(chain) = self.chain_of_item(key, handle) else {
             return false;
         };
-        self.commit(key, chain, deadline).is_ok()
+        self.commit(key, chain, deadline, version).is_ok()
     }
 }

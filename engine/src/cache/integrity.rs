@@ -46,6 +46,12 @@ impl Cache {
             key_bytes += key.len() as u64;
             value_bytes += ItemValue::new(&self.slab, handle, meta).len() as u64;
             with_ttl += usize::from(meta.has(Meta::TTL));
+            let version = Extensions::version(&self.slab, handle, meta);
+            let given = self.config.first_version..self.next_version;
+            assert!(
+                version.is_none_or(|version| given.contains(&version)),
+                "version that was never given"
+            );
             self.check_value(handle, meta, owned);
         }
         assert_eq!(key_bytes, self.stats.key_bytes, "key bytes");

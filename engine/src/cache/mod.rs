@@ -8,6 +8,7 @@
 //! | `write` | set, delete; how an item enters the index |
 //! | `expiry` | set_expiry, advance |
 //! | `counter`, `edit` | incr; append and set_range |
+//! | `version` | versions given to who asks; set_if_version |
 //! | `chain` | long values streamed in |
 //! | `lease` | items pinned while they are sent |
 //! | `depart` | how an item leaves, whatever the reason |
@@ -34,10 +35,12 @@ mod read;
 mod s3_fifo;
 #[cfg(test)]
 mod tests;
+mod version;
 mod write;
 
 pub use chain::Chain;
 pub use lease::Lease;
+pub use version::Swap;
 
 use evacuate::Evacuation;
 use lease::LeaseTable;
@@ -52,6 +55,7 @@ use crate::order::{ListId, ListKind, Lists};
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
 use crate::time::Time;
+use crate::version::Version;
 use crate::wheel::Wheel;
 
 /// A single-owner cache. See the crate's documentation for its shape and invariants.
@@ -74,6 +78,8 @@ pub struct Cache {
     departures: u64,
     uncommitted_count: usize,
     evacuation: Option<Evacuation>,
+    /// The version that is given next.
+    next_version: Version,
     /// Per class, evictions until the next look for a page of another.
     evictions_to_look: [u8; CLASSES_COUNT],
     reserved_bytes: usize,
@@ -101,6 +107,7 @@ impl Cache {
             departures: 0,
             uncommitted_count: 0,
             evacuation: None,
+            next_version: config.first_version,
             evictions_to_look: [0; CLASSES_COUNT],
             reserved_bytes: 0,
             stats: Stats::default(),

@@ -7,6 +7,7 @@ use crate::key::Key;
 use crate::limits::{INLINE_ITEM_BYTES_MAX, KEY_BYTES_MAX, SHORT_VALUE_BYTES_MAX};
 use crate::slab::{ClassId, Handle};
 use crate::time::{Expiry, Time};
+use crate::version::Version;
 
 /// The deadline that an `Expiry` comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +88,10 @@ impl Cache {
         value: &[u8],
         deadline: Option<Time>,
     ) -> Result<(), StoreError> {
-        let Some((layout, class)) = self.inline_layout(key, value.len(), deadline) else {
+        let extensions = self.extensions(deadline, None);
+        let Some((layout, class)) = Self::inline_layout(key, value.len(), extensions) else {
             let chain = self.chain_from(value)?;
-            self.commit(key, chain, deadline)?;
+            self.commit(key, chain, deadline, None)?;
             self.count_write(old.is_some());
             return Ok(());
         };
@@ -127,20 +129,22 @@ impl Cache {
         self.stats.replaced += u64::from(replaced);
     }
 
+    /// The extensions that an item needs, but for CHAIN.
+    #[inline]
+    pub(super) fn extensions(&self, deadline: Option<Time>, version: Option<Version>) -> u32 {
+        let version = version.map_or(0, |_| Meta::VERSION);
+        self.wheel.form(deadline).flag() | version
+    }
+
     /// The layout and class of an item whose value lies in its own chunk; `None` if the value
     /// must be a chain.
     #[inline]
     pub(super) fn inline_layout(
-        &self,
         key: &Key<'_>,
         value_len: usize,
-        deadline: Option<Time>,
+        extensions: u32,
     ) -> Option<(Layout, ClassId)> {
-        let layout = Layout::new(
-            key.bytes().len(),
-            value_len,
-            self.wheel.form(deadline).flag(),
-        );
+        let layout = Layout::new(key.bytes().len(), value_len, extensions);
         if layout.bytes() > INLINE_ITEM_BYTES_MAX && value_len > SHORT_VALUE_BYTES_MAX {
             return None;
         }
@@ -180,7 +184,7 @@ impl Cache {
         self.touch_handle(old);
     }
 
-    /// Writes meta word, extensions and key of an item that is in no wheel slot.
+    /// Writes meta word, key and deadline of an item that is in no wheel slot.
     pub(super) fn rewrite_header(
         &mut self,
         key: &Key<'_>,
@@ -219,6 +223,15 @@ impl Cache {
         self.index.insert(key.range(), key.hash(), handle, &items);
         if self.index.bytes() != bytes {
             self.fit_budget_around(handle);
+        }
+    }
+
+    /// Stores a version in an item laid out for it.
+    #[inline]
+    pub(super) fn write_version(&mut self, handle: Handle, version: Option<Version>) {
+        if let Some(version) = version {
+            let meta = self.slab.meta(handle);
+            Extensions::set_version(&mut self.slab, handle, meta, version);
         }
     }
 

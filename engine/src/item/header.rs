@@ -9,7 +9,7 @@
 //! bit  24         item: TTL extension, 12 bytes (deadline as u32)
 //! bit  25         item: TTL extension, 16 bytes (deadline as u64)
 //! bit  26         item: CHAIN, the value is a chain of segments
-//! bit  27         item: version extension, 8 bytes (reserved)
+//! bit  27         item: version extension, 8 bytes
 //! bit  28         item: client flags extension, 4 bytes (reserved)
 //! bit  29         item, zombie: leased
 //! bit  30         item: its list has an age mark here

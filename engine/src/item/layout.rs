@@ -16,6 +16,7 @@
 
 use crate::item::header::Meta;
 use crate::slab::{Handle, Slab};
+use crate::version::Version;
 
 /// Bytes before a segment's payload.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 12;
@@ -238,6 +239,31 @@ impl Extensions {
         slab.set_word(handle, at + 4, chain.1 as u32);
     }
 
+    /// The version, if the item was given one.
+    #[inline]
+    pub(crate) fn version(slab: &Slab, handle: Handle, meta: Meta) -> Option<Version> {
+        meta.has(Meta::VERSION).then(|| {
+            let at = Self::version_at(meta);
+            let (low, high) = (slab.word(handle, at), slab.word(handle, at + 4));
+            Version(u64::from(low) | u64::from(high) << 32)
+        })
+    }
+
+    /// Stores the version in the room that `meta` says is there.
+    #[expect(clippy::cast_possible_truncation, reason = "split into words")]
+    pub(crate) fn set_version(slab: &mut Slab, handle: Handle, meta: Meta, version: Version) {
+        debug_assert!(meta.has(Meta::VERSION));
+        let at = Self::version_at(meta);
+        slab.set_word(handle, at, version.0 as u32);
+        slab.set_word(handle, at + 4, (version.0 >> 32) as u32);
+    }
+
+    #[inline]
+    fn version_at(meta: Meta) -> usize {
+        let before = meta.0 & (Meta::TTL | Meta::CHAIN);
+        usize::from(KEY_AT[(before >> FLAGS_SHIFT) as usize])
+    }
+
     #[inline]
     fn chain_at(meta: Meta) -> usize {
         debug_assert!(meta.has(Meta::CHAIN));
@@ -250,6 +276,7 @@ mod tests {
     use super::{Extensions, Layout};
     use crate::item::header::Meta;
     use crate::slab::{ClassId, Slab};
+    use crate::version::Version;
 
     #[test]
     fn budgeted_sizes_hold() {
@@ -267,6 +294,10 @@ mod tests {
                 Meta::TTL_NEAR,
                 Meta::TTL_FAR,
                 Meta::TTL_FAR | Meta::CHAIN,
+                Meta::VERSION,
+                Meta::VERSION | Meta::TTL_NEAR,
+                Meta::VERSION | Meta::TTL_NEAR | Meta::CHAIN,
+                Meta::VERSION | Meta::TTL_FAR | Meta::CHAIN,
             ] {
                 let mut slab = Slab::new(1).expect("address space");
                 let handle = slab.allocate(ClassId::SEGMENT_LARGE).expect("a page");
@@ -283,6 +314,16 @@ mod tests {
                 }
                 if meta.has(Meta::CHAIN) {
                     Extensions::set_chain(&mut slab, handle, meta, (handle, 77));
+                    assert_eq!(Extensions::chain(&slab, handle, meta), (handle, 77));
+                }
+                if meta.has(Meta::VERSION) {
+                    let version = Version(0x0102_0304_0506_0708);
+                    Extensions::set_version(&mut slab, handle, meta, version);
+                    assert_eq!(Extensions::version(&slab, handle, meta), Some(version));
+                } else {
+                    assert_eq!(Extensions::version(&slab, handle, meta), None);
+                }
+                if meta.has(Meta::CHAIN) {
                     assert_eq!(Extensions::chain(&slab, handle, meta), (handle, 77));
                 }
                 assert_eq!(Layout::of(&slab, handle, meta), layout);

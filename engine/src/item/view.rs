@@ -6,6 +6,7 @@ use crate::item::header::Meta;
 use crate::item::layout::{Extensions, Layout, SEGMENT_HEADER_BYTES};
 use crate::slab::{Handle, Slab};
 use crate::time::Time;
+use crate::version::Version;
 
 /// A live item.
 #[derive(Clone, Copy)]
@@ -56,6 +57,12 @@ impl<'a> Item<'a> {
                 self.wheel_ms,
             ))
         })
+    }
+
+    /// Its version, if `Cache::version` gave it one and nothing was written since.
+    #[inline]
+    pub fn version(&self) -> Option<Version> {
+        Extensions::version(self.slab, self.handle, self.meta)
     }
 }
 

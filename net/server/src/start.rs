@@ -246,6 +246,8 @@ fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Sh
         ranges_count: fulmar_cluster::RANGES_COUNT,
         hasher,
         range_of: |key| fulmar_cluster::Range::of(key).index(),
+        // Room above it for more versions than are ever given.
+        first_version: fulmar_engine::Version(random()? >> 2),
     };
     Ok(Shard::new(index, engine, random()?)?)
 }

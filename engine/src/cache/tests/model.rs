@@ -1,13 +1,14 @@
 //! The model: a map with values, deadlines and the order of use, run beside the cache.
 //!
 //! It predicts every result, and which keys are gone: of one class exactly the least recently
-//! used. Only where one had to go for the place it had (a counter says so) any keys may be gone. Under
-//! S3-FIFO it predicts the results and how many keys are gone; `s3_fifo` has an oracle for which.
+//! used. Only where one had to go for the place it had (a counter says so) any keys may be gone. A
+//! version is right exactly as long as nothing was written to its key. Under S3-FIFO it predicts the
+//! results and how many keys are gone; `s3_fifo` has an oracle for which.
 
 use std::collections::HashMap;
 
 use crate::cache::tests::operation::{KEYS_COUNT, Operation, Ttl};
-use crate::cache::{Cache, Chain, Lease};
+use crate::cache::{Cache, Chain, Lease, Swap};
 use crate::config::Config;
 use crate::error::{IncrError, StoreError};
 use crate::eviction::Eviction;
@@ -16,6 +17,7 @@ use crate::key::{Key, KeyHasher};
 use crate::limits::PAGE_BYTES;
 use crate::slab::{ClassId, Handle};
 use crate::time::{Expiry, Time};
+use crate::version::Version;
 
 pub(super) const VALUE_BYTES_MAX: usize = 150_000;
 /// Segments of three sizes, the last segment's, the item's own; and the old value while it is read.
@@ -29,6 +31,8 @@ struct Entry {
     deadline: Option<Time>,
     class: ClassId,
     used_at: u64,
+    /// The one that was given since the last write.
+    version: Option<Version>,
     /// False for an item that eviction may have passed over, as leased, at a moment unknown.
     is_order_known: bool,
 }
@@ -39,6 +43,8 @@ pub(super) struct Pair {
     entries: HashMap<u16, Entry>,
     chains: Vec<(Chain, Vec<u8>)>,
     leases: Vec<(u16, Lease, Vec<u8>)>,
+    /// Every version that was given, with its key.
+    given: Vec<(u16, Version)>,
     now: Time,
     /// Counts uses: the order of keys.
     uses: u64,
@@ -91,6 +97,7 @@ impl Pair {
             entries: HashMap::new(),
             chains: Vec::new(),
             leases: Vec::new(),
+            given: Vec::new(),
             now: Time(0),
             uses: 0,
             calls: 0,
@@ -200,6 +207,16 @@ impl Pair {
                 let expiry = self.expiry(ttl);
                 Outcome::Found(self.cache.set_expiry(&key, expiry, now))
             }
+            Operation::Version(_) => Outcome::Version(self.cache.version(&key, now)),
+            Operation::SetIfVersion { len, ttl, back, .. } => {
+                let (expiry, version) =
+                    (self.expiry(ttl), self.version_to_try(operation.key(), back));
+                let value = content(seed, len);
+                let swap = self
+                    .cache
+                    .set_if_version(&key, &value, expiry, version, now);
+                Outcome::Swapped(swap, version)
+            }
             Operation::Incr(_, delta) => Outcome::Number(self.cache.incr(&key, delta, now)),
             Operation::Append { len, .. } => {
                 Outcome::Length(self.cache.append(&key, &content(seed, len), now))
@@ -270,6 +287,15 @@ impl Pair {
             }
             Operation::SetMany { .. } => unreachable!("run splits it"),
         }
+    }
+
+    /// The latest version that was given for a key, or one given before it; for a key without any,
+    /// that of another.
+    fn version_to_try(&self, key: u16, back: usize) -> Version {
+        let of_key = |given: &&(u16, Version)| given.0 == key;
+        let mut latest = self.given.iter().rev().filter(of_key);
+        let chosen = latest.nth(back).or_else(|| self.given.last());
+        chosen.map_or(Version(7), |&(_, version)| version)
     }
 
     fn check_lease(&self, lease: &Lease, value: &[u8]) {
@@ -391,7 +417,7 @@ impl Pair {
         }
     }
 
-    fn peek(&self, key: u16) -> Option<(Vec<u8>, Option<Time>)> {
+    fn peek(&self, key: u16) -> Option<(Vec<u8>, Option<Time>, Option<Version>)> {
         let bytes = key_bytes(key);
         let config = &self.cache.config;
         let key = Key::new(
@@ -404,7 +430,7 @@ impl Pair {
         let mut value = Vec::new();
         item.value().copy_to(0..usize::MAX, &mut value);
         assert_eq!(item.value().len(), value.len());
-        Some((value, item.deadline()))
+        Some((value, item.deadline(), item.version()))
     }
 
     fn handle_of(&self, key: u16) -> Handle {
@@ -456,9 +482,26 @@ impl Pair {
             (Operation::SetExpiry(_, ttl), Outcome::Found(found)) => {
                 assert_eq!(found, exists);
                 if found {
-                    let value = self.entries[&key].value.clone();
-                    self.store(key, value, self.expiry(ttl));
+                    self.keep(key, self.expiry(ttl), self.entries[&key].version);
                 }
+            }
+            (Operation::Version(_), Outcome::Version(result)) => self.apply_version(key, result),
+            (Operation::SetIfVersion { len, ttl, .. }, Outcome::Swapped(swap, version)) => {
+                let held = self.entries.get(&key).map(|entry| entry.version);
+                let expected = match held {
+                    None => Swap::Absent,
+                    Some(held) if held == Some(version) => Swap::Stored,
+                    Some(_) => Swap::Differs,
+                };
+                match swap {
+                    Ok(Swap::Stored) => {
+                        self.store(key, content(seed, len), self.expiry(ttl));
+                    }
+                    Ok(_) => {}
+                    Err(StoreError::OutOfMemory) => self.apply_out_of_memory(key, len),
+                    Err(error) => panic!("unexpected {error:?}"),
+                }
+                assert_eq!(swap.unwrap_or(Swap::Stored), expected);
             }
             (Operation::Incr(_, delta), Outcome::Number(result)) => {
                 self.apply_incr(key, delta, result);
@@ -509,6 +552,29 @@ impl Pair {
                 panic!("unexpected {error:?}");
             }
             _ => {}
+        }
+    }
+
+    fn apply_version(&mut self, key: u16, result: Result<Option<Version>, StoreError>) {
+        let entry = self.entries.get(&key);
+        match result {
+            Ok(None) => assert!(entry.is_none()),
+            Ok(Some(version)) => {
+                let held = entry.expect("only what is there has one").version;
+                if held.is_none() {
+                    let is_new = self.given.last().is_none_or(|given| given.1 < version);
+                    assert!(is_new, "a version was given twice");
+                    self.given.push((key, version));
+                }
+                assert_eq!(held.unwrap_or(version), version);
+                self.keep(key, Expiry::Keep, Some(version));
+            }
+            Err(_) => {
+                let entry = entry.expect("only what is there can need room");
+                assert_eq!(entry.version, None);
+                let len = entry.value.len();
+                self.apply_out_of_memory(key, len);
+            }
         }
     }
 
@@ -586,6 +652,15 @@ impl Pair {
         }
     }
 
+    /// Another deadline and version for what is there.
+    fn keep(&mut self, key: u16, expiry: Expiry, version: Option<Version>) {
+        let value = self.entries[&key].value.clone();
+        self.store(key, value, expiry);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.version = version;
+        }
+    }
+
     fn store(&mut self, key: u16, value: Vec<u8>, expiry: Expiry) {
         let kept = self.entries.get(&key).and_then(|entry| entry.deadline);
         let deadline = match expiry {
@@ -615,6 +690,7 @@ impl Pair {
                 deadline,
                 class,
                 used_at,
+                version: None,
                 is_order_known,
             },
         );
@@ -625,9 +701,10 @@ impl Pair {
             let held = self.peek(key);
             let entry = self.entries.get(&key);
             assert_eq!(held.is_some(), entry.is_some(), "presence of key {key}");
-            if let (Some((value, deadline)), Some(entry)) = (held, entry) {
+            if let (Some((value, deadline, version)), Some(entry)) = (held, entry) {
                 assert!(value == entry.value, "value of key {key}");
                 assert_eq!(deadline, entry.deadline, "deadline of key {key}");
+                assert_eq!(version, entry.version, "version of key {key}");
             }
         }
         for (_, lease, value) in &self.leases {
@@ -644,4 +721,6 @@ enum Outcome {
     Chained(Result<(), StoreError>, Vec<u8>),
     Length(Result<usize, StoreError>),
     Number(Result<i64, IncrError>),
+    Version(Result<Option<Version>, StoreError>),
+    Swapped(Result<Swap, StoreError>, Version),
 }

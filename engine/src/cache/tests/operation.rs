@@ -25,6 +25,14 @@ pub(super) enum Operation {
     },
     Delete(u16),
     SetExpiry(u16, Ttl),
+    Version(u16),
+    /// With the latest version that was given for the key, or one given before it.
+    SetIfVersion {
+        key: u16,
+        len: usize,
+        ttl: Ttl,
+        back: usize,
+    },
     Incr(u16, i64),
     Append {
         key: u16,
@@ -108,6 +116,10 @@ fn operation() -> BoxedStrategy<Operation> {
         }),
         2 => key().prop_map(Operation::Delete),
         4 => (key(), ttl()).prop_map(|(key, ttl)| Operation::SetExpiry(key, ttl)),
+        6 => key().prop_map(Operation::Version),
+        4 => (key(), length(), ttl(), 0usize..2).prop_map(|(key, len, ttl, back)| {
+            Operation::SetIfVersion { key, len, ttl, back }
+        }),
         3 => (key(), any::<i64>()).prop_map(|(key, delta)| Operation::Incr(key, delta)),
         4 => (key(), length()).prop_map(|(key, len)| Operation::Append { key, len }),
         4 => (key(), length(), length()).prop_map(|(key, offset, len)| {
@@ -149,6 +161,8 @@ impl Operation {
         match *self {
             Self::Set { key, .. }
             | Self::SetExpiry(key, _)
+            | Self::Version(key)
+            | Self::SetIfVersion { key, .. }
             | Self::Incr(key, _)
             | Self::Append { key, .. }
             | Self::SetRange { key, .. }
