@@ -2,6 +2,8 @@
 //!
 //! A flag goes before its environment variable, that before the file, that before the default.
 
+mod cluster;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::{fs, io};
@@ -11,6 +13,8 @@ use fulmar_server::{Config, Dispatch, Eviction, machine};
 use serde::Deserialize;
 
 use crate::size::Size;
+
+use cluster::ClusterSettingsError;
 
 const PORT: u16 = 6_379;
 const HTTP_PORT: u16 = 8_379;
@@ -68,6 +72,57 @@ pub(crate) struct Settings {
     /// Which items go when memory is needed [default: lru]
     #[arg(long, value_name = "POLICY", env = "FULMAR_EVICTION")]
     eviction: Option<EvictionPolicy>,
+    /// Be a node of a cluster; the flags below say of which
+    #[arg(long, env = "FULMAR_CLUSTER")]
+    cluster: bool,
+    /// Port of the nodes' own protocol, TCP and UDP [default: the RESP port + 10000]
+    #[arg(long, value_name = "PORT", env = "FULMAR_CLUSTER_PORT")]
+    cluster_port: Option<u16>,
+    /// Cluster ports of nodes to join; without it the node is a cluster of its own
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        env = "FULMAR_JOIN"
+    )]
+    join: Option<Vec<String>>,
+    /// Found the cluster once so many nodes have come together, by the first that --join names
+    #[arg(long, value_name = "N", env = "FULMAR_BOOTSTRAP_EXPECT")]
+    bootstrap_expect: Option<u16>,
+    /// Replicas of each range, 0 to 3; what the founder says counts [default: 1]
+    #[arg(long, value_name = "N", env = "FULMAR_REPLICAS")]
+    replicas: Option<u8>,
+    /// Host, and port, that clients and nodes reach this node by [default: the bound address]
+    #[arg(long, value_name = "HOST[:PORT]", env = "FULMAR_ANNOUNCE")]
+    announce: Option<String>,
+    /// What may fail together with this node: copies are spread over zones
+    #[arg(long, value_name = "NAME", env = "FULMAR_ZONE")]
+    zone: Option<String>,
+    /// Share of the keys, relative to the other nodes' [default: 1]
+    #[arg(long, value_name = "N", env = "FULMAR_WEIGHT")]
+    weight: Option<u16>,
+    /// Where the node's name and votes are kept, never data [default: fulmar-PORT]
+    #[arg(long, value_name = "DIR", env = "FULMAR_NODE_DIR")]
+    node_dir: Option<PathBuf>,
+    /// What to do without a quorum of the cluster [default: serve]
+    #[arg(long, value_name = "MODE", env = "FULMAR_MINORITY")]
+    minority: Option<MinorityMode>,
+    /// Seconds until lost copies are made anew elsewhere [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "FULMAR_REBUILD_DELAY")]
+    rebuild_delay: Option<u64>,
+    /// File with what all nodes of the cluster know and nobody else
+    #[arg(long, value_name = "FILE", env = "FULMAR_CLUSTER_SECRET_FILE")]
+    cluster_secret_file: Option<PathBuf>,
+}
+
+/// See [`Minority`].
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum MinorityMode {
+    /// Serve what is here, and take over what is not
+    Serve,
+    /// Refuse writes
+    Refuse,
 }
 
 /// See [`Dispatch`].
@@ -152,6 +207,9 @@ pub(crate) enum SettingsError {
     /// A server without clients.
     #[error("--maxclients must be at least 1")]
     NoClients,
+    /// A flag of the cluster that makes no sense.
+    #[error("{0}")]
+    Cluster(#[from] ClusterSettingsError),
 }
 
 impl Settings {
@@ -193,6 +251,7 @@ impl Settings {
             memory_bytes_max: settings.memory_bytes_max(shards)?,
             value_bytes_max: usize::try_from(value_size.0).expect("at most 512 MiB"),
             clients_max,
+            cluster: settings.cluster_config()?,
             dispatch: match settings.dispatch {
                 None | Some(DispatchMode::Borrow) => Dispatch::Borrow,
                 Some(DispatchMode::Message) => Dispatch::Message,
@@ -218,6 +277,18 @@ impl Settings {
             maxclients: self.maxclients.or(file.maxclients),
             dispatch: self.dispatch.or(file.dispatch),
             eviction: self.eviction.or(file.eviction),
+            cluster: self.cluster || file.cluster,
+            cluster_port: self.cluster_port.or(file.cluster_port),
+            join: self.join.or(file.join),
+            bootstrap_expect: self.bootstrap_expect.or(file.bootstrap_expect),
+            replicas: self.replicas.or(file.replicas),
+            announce: self.announce.or(file.announce),
+            zone: self.zone.or(file.zone),
+            weight: self.weight.or(file.weight),
+            node_dir: self.node_dir.or(file.node_dir),
+            minority: self.minority.or(file.minority),
+            rebuild_delay: self.rebuild_delay.or(file.rebuild_delay),
+            cluster_secret_file: self.cluster_secret_file.or(file.cluster_secret_file),
         }
     }
 

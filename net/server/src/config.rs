@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use fulmar_engine::Eviction;
+use crate::cluster::ClusterConfig;
 
 /// How a core reaches another core's shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,4 +49,6 @@ pub struct Config {
     pub clients_max: usize,
     /// How a core reaches another core's shard.
     pub dispatch: Dispatch,
+    /// The cluster that this is a node of.
+    pub cluster: Option<ClusterConfig>,
 }

@@ -7,19 +7,25 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use fulmar_engine::Time;
+use fulmar_protocol::resp::{Token, next_token};
+use fulmar_protocol::{ReplySink, http};
 use fulmar_shard::Now;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use crate::cluster::{Failure, Reply, frame};
 use crate::core::Service;
-use crate::dispatch::Dispatcher;
-use crate::output::Output;
+use crate::dispatch::{Dispatcher, with_sink};
+use crate::message::ReplyForm;
+use crate::output::{HoleId, Output};
 use crate::pool::Pool;
 use crate::replies::Replies;
 use crate::ring::ConnectionId;
-use crate::session::{Served, Session, Stop};
+use crate::session::{Served, Session, Stop, error_of};
 
 /// Unparsed input at which receiving stops.
 const INPUT_BYTES_MAX: usize = 64 * 1_024;
+/// The same where another node speaks, whose frames are longer.
+const NODE_INPUT_BYTES_MAX: usize = 2 * frame::FRAME_BYTES_MAX;
 /// Unsent replies at which parsing stops; it goes on below half of it.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1_024;
 /// What a client gets that is one too many.
@@ -58,6 +64,7 @@ struct Sending {
 pub(crate) struct Connection {
     id: ConnectionId,
     fd: OwnedFd,
+    service: Service,
     session: Session,
     input: Vec<u8>,
     /// Its replies.
@@ -87,6 +94,7 @@ impl Connection {
     ) -> Self {
         Self {
             id,
+            service,
             session: Session::new(service, &fd, dispatcher),
             fd,
             input: Vec::new(),
@@ -106,11 +114,15 @@ impl Connection {
     /// Tells a client that there are too many, without waiting for it to listen.
     pub(crate) fn refuse(fd: &OwnedFd, service: Service) {
         let text = match service {
-            Service::Resp => REFUSAL_RESP,
             Service::Http => REFUSAL_HTTP,
+            _ => REFUSAL_RESP,
         };
         // If the client is gone, nobody misses it.
         let _ = send(fd, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        self.service
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -199,7 +211,12 @@ impl Connection {
 
     /// Whether a receive should be in flight.
     pub(crate) fn wants_input(&self) -> bool {
-        self.phase == Phase::Open && !self.peer_ended && self.input.len() < INPUT_BYTES_MAX
+        let bytes_max = if self.service.is_for_clients() {
+            INPUT_BYTES_MAX
+        } else {
+            NODE_INPUT_BYTES_MAX
+        };
+        self.phase == Phase::Open && !self.peer_ended && self.input.len() < bytes_max
     }
 
     // --- output ---
@@ -242,6 +259,32 @@ impl Connection {
     /// Notes that nothing is in flight any more, sent or not.
     pub(crate) fn sent_all(&mut self) {
         self.sending = None;
+    }
+
+    /// Says what a connection says before it has heard anything.
+    pub(crate) fn greet(&mut self, dispatcher: &Dispatcher<'_>) -> Progress {
+        self.session.greet(&mut self.output, dispatcher);
+        Progress::Idle
+    }
+
+    /// The reply of a hole has come from another node, or will not come.
+    pub(crate) fn fill_from_node(
+        &mut self,
+        hole: HoleId,
+        form: ReplyForm,
+        reply: Result<Vec<u8>, Failure>,
+    ) -> Progress {
+        let mut replies = Replies::default();
+        translate(reply, form, &mut replies);
+        // Nothing of this node is in it, so there is nothing to give back.
+        let _ = self.output.fill(hole, &replies.bytes, Vec::new());
+        self.resume_after_reply()
+    }
+
+    /// A part of the command that is gathered has come.
+    pub(crate) fn fill_part(&mut self, part: usize, reply: Reply) -> Progress {
+        self.session.fill_part(part, reply);
+        self.resume_after_reply()
     }
 
     /// There is room for replies again.
@@ -314,7 +357,7 @@ impl Connection {
 
     /// Gives everything back. Closes the socket.
     pub(crate) fn close(mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) {
-        self.session.close(dispatcher);
+        self.session.close(self.id, dispatcher);
         dispatcher.release(self.output.take_leases());
         dispatcher.account(self.accounted_bytes, 0);
         self.drop_input(pool);
@@ -329,6 +372,34 @@ impl Connection {
         if held != self.accounted_bytes {
             dispatcher.account(self.accounted_bytes, held);
             self.accounted_bytes = held;
+        }
+    }
+}
+
+/// What another node answered in RESP, in the form that the client speaks.
+fn translate(reply: Result<Vec<u8>, Failure>, form: ReplyForm, replies: &mut Replies) {
+    match (reply, form) {
+        (Ok(bytes), ReplyForm::Resp(_)) => replies.bytes = bytes,
+        (Ok(bytes), ReplyForm::Node { request, .. }) => {
+            replies.bytes = bytes;
+            frame::frame_reply(&mut replies.bytes, 0, request);
+        }
+        (Ok(bytes), ReplyForm::Http(form)) => {
+            let mut encoder = http::Encoder::new(form, &mut replies.bytes);
+            match next_token(&mut bytes.as_slice()) {
+                Some(Token::Status(_)) => encoder.ok(),
+                Some(Token::Integer(number)) => encoder.integer(number),
+                Some(Token::Bulk(value)) => encoder.bulk(value),
+                Some(Token::Null) => encoder.null(),
+                Some(Token::Error(text)) => {
+                    let text = String::from_utf8_lossy(text);
+                    encoder.refuse(http::Status::ServiceUnavailable, &text);
+                }
+                _ => encoder.error(&error_of(Failure::Unknown)),
+            }
+        }
+        (Err(failure), form) => {
+            with_sink(form, replies, |sink| sink.error(&error_of(failure)));
         }
     }
 }

@@ -5,11 +5,15 @@
 //! The loop is a task on the core's glommio executor that never waits for anything but its ring,
 //! so glommio's reactor stays out of the data path; it has no other task today.
 
+mod nodes;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use self::nodes::Connecting;
 use crate::clock;
+use crate::cluster::{Control, ControlParts, Peer};
 use crate::connection::{Connection, Progress};
 use crate::connections::Connections;
 use crate::dispatch::Dispatcher;
@@ -30,11 +34,27 @@ const IDLE_CHECKS_PER_TICK: usize = 1_024;
 /// Ticks that a shutdown waits for clients to take their replies.
 const DRAIN_TICKS: u32 = 50;
 
-/// What a listener's connections speak.
+/// What a connection speaks, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     Resp,
+    /// RESP at the endpoint that reads replicas.
+    Replica,
     Http,
+    /// A node that has connected to this one.
+    Node,
+    /// A node that this one has connected to.
+    Link(Peer),
+}
+
+impl Service {
+    /// Whether clients use it, who are counted and told when there are too many.
+    pub(crate) fn is_for_clients(self) -> bool {
+        match self {
+            Self::Resp | Self::Replica | Self::Http => true,
+            Self::Node | Self::Link(_) => false,
+        }
+    }
 }
 
 /// A listening socket of this core.
@@ -75,6 +95,9 @@ pub(crate) struct Core<'n> {
     /// Batches of peers that wait for our own token.
     backlog: VecDeque<Batch>,
     janitor: Janitor,
+    connecting: Connecting,
+    /// What the first core of a cluster's node does beside serving.
+    control: Option<Box<Control<'n>>>,
     /// Where the next look for idle connections begins.
     idle_check_at: usize,
     draining_ticks: Option<u32>,
@@ -83,7 +106,15 @@ pub(crate) struct Core<'n> {
 }
 
 impl<'n> Core<'n> {
-    pub(crate) fn new(node: &'n Node, index: usize, ring: Ring, listeners: Vec<Listener>) -> Self {
+    pub(crate) fn new(
+        node: &'n Node,
+        index: usize,
+        ring: Ring,
+        listeners: Vec<Listener>,
+        control: Option<ControlParts>,
+    ) -> Self {
+        let control = node.cluster.as_ref().zip(control);
+        let control = control.map(|(shared, parts)| Box::new(Control::new(node, shared, parts)));
         Self {
             node,
             link: &node.links[index],
@@ -99,6 +130,8 @@ impl<'n> Core<'n> {
             doorbells: Vec::new(),
             backlog: VecDeque::new(),
             janitor: Janitor::default(),
+            connecting: Connecting::default(),
+            control,
             idle_check_at: 0,
             draining_ticks: None,
             is_drained: false,
@@ -113,6 +146,7 @@ impl<'n> Core<'n> {
         self.link.open(self.ring.doorbell_fd());
         self.arm_listeners();
         self.ring.timer(Operation::Tick, clock::boot_ms() + TICK_MS);
+        self.open_control();
         let mut outcome = Ok(());
         while outcome.is_ok() && !self.is_over() {
             outcome = self.enter();
@@ -122,8 +156,7 @@ impl<'n> Core<'n> {
         // Before the sockets: what is queued names them by number.
         self.ring.close();
         for connection in self.connections.drain() {
-            connection.close(&mut self.dispatcher, &mut self.pool);
-            self.node.clients.leave();
+            close(connection, self.node, &mut self.dispatcher, &mut self.pool);
         }
         outcome
     }
@@ -132,6 +165,10 @@ impl<'n> Core<'n> {
         let busy = !self.ready.is_empty()
             || !self.backlog.is_empty()
             || self.janitor.portion(self.dispatcher.now().time.0) > 0
+            || self
+                .control
+                .as_ref()
+                .is_some_and(|control| control.has_work())
             || self.dispatcher.has_work();
         if busy || !self.link.fall_asleep() {
             return self.ring.poll();
@@ -149,6 +186,7 @@ impl<'n> Core<'n> {
         self.serve_ready();
         self.rearm_starved();
         self.sweep();
+        self.tend_nodes();
         self.dispatcher.flush(&mut self.doorbells);
         self.note_drained();
         self.ring_doorbells();
@@ -170,6 +208,10 @@ impl<'n> Core<'n> {
                 Operation::Cancel => self.handle_cancelled(id),
                 // A doorbell's message lies in the inbox.
                 Operation::Doorbell | Operation::DoorbellRung | Operation::CancelAccept => {}
+                Operation::Connect => self.handle_connected(id.index(), completion.result),
+                Operation::Datagram => self.handle_datagram(completion),
+                Operation::Control => self.handle_control_timer(),
+                Operation::Wake => self.handle_disk(completion.more),
             }
         }
         self.completions = completions;
@@ -370,13 +412,14 @@ impl<'n> Core<'n> {
     }
 
     fn admit(&mut self, fd: OwnedFd, service: Service) {
-        let node = self.node;
-        if !node.clients.try_enter() {
-            self.link.counters.connections_refused.add(1);
-            Connection::refuse(&fd, service);
-            return;
+        if service.is_for_clients() {
+            if !self.node.clients.try_enter() {
+                self.link.counters.connections_refused.add(1);
+                Connection::refuse(&fd, service);
+                return;
+            }
+            self.link.counters.connections_accepted.add(1);
         }
-        self.link.counters.connections_accepted.add(1);
         let id = self
             .connections
             .insert(|id| Connection::new(id, fd, service, &self.dispatcher));
@@ -386,8 +429,7 @@ impl<'n> Core<'n> {
     /// Takes a connection out and closes its descriptor. Nothing of it is in flight any more.
     fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(id) {
-            connection.close(&mut self.dispatcher, &mut self.pool);
-            self.node.clients.leave();
+            close(connection, self.node, &mut self.dispatcher, &mut self.pool);
         }
     }
 
@@ -534,5 +576,19 @@ impl<'n> Core<'n> {
     fn is_over(&self) -> bool {
         self.draining_ticks
             .is_some_and(|ticks| self.node.is_drained() || ticks > DRAIN_TICKS)
+    }
+}
+
+/// Gives back all that a connection held.
+fn close(
+    connection: Box<Connection>,
+    node: &Node,
+    dispatcher: &mut Dispatcher<'_>,
+    pool: &mut Pool,
+) {
+    let service = connection.service();
+    connection.close(dispatcher, pool);
+    if service.is_for_clients() {
+        node.clients.leave();
     }
 }

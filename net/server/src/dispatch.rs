@@ -12,15 +12,17 @@
 
 use std::collections::VecDeque;
 
-use fulmar_cluster::ShardIndex;
+use fulmar_cluster::{self as cluster, ShardIndex};
 use fulmar_engine::{Key, Time};
-use fulmar_protocol::command::table::{self, CommandId};
+use fulmar_protocol::command::table::{self, CommandId, CommandSpec, Scope};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
-use fulmar_protocol::http;
-use fulmar_shard::{Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
+use fulmar_protocol::resp::Encoder;
+use fulmar_protocol::{CommandError, http};
+use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
+use crate::cluster::{Mail, Nodes, Owner, frame};
 use crate::config::Dispatch;
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, ReplyForm};
 use crate::node::{Counters, Node};
@@ -72,6 +74,7 @@ pub(crate) struct Routed<'a, 'k> {
     pub(crate) shard: ShardIndex,
     pub(crate) key: Key<'k>,
     pub(crate) command: &'a DataCommand<'a>,
+    pub(crate) access: Access,
     pub(crate) form: ReplyForm,
     pub(crate) connection: ConnectionId,
 }
@@ -88,6 +91,12 @@ pub(crate) struct Dispatcher<'n> {
     cleanups: VecDeque<Cleanup>,
     connection_bytes: usize,
     reserved_bytes: usize,
+    /// The way to other nodes, if this one is of a cluster.
+    nodes: Option<Box<Nodes<'n>>>,
+    has_posted: bool,
+    written: Vec<ShardIndex>,
+    /// There is more for copies on other nodes than went out in the last turn.
+    has_copies_to_tell: bool,
 }
 
 /// What is on its way to one peer.
@@ -114,7 +123,25 @@ impl<'n> Dispatcher<'n> {
             cleanups: VecDeque::new(),
             connection_bytes: 0,
             reserved_bytes: 0,
+            nodes: node
+                .cluster
+                .as_ref()
+                .map(|shared| Box::new(Nodes::new(shared))),
+            has_posted: false,
+            written: Vec::new(),
+            has_copies_to_tell: false,
         }
+    }
+
+    /// The way to other nodes, if this one is of a cluster.
+    #[inline]
+    pub(crate) fn nodes(&self) -> Option<&Nodes<'n>> {
+        self.nodes.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn nodes_mut(&mut self) -> Option<&mut Nodes<'n>> {
+        self.nodes.as_deref_mut()
     }
 
     pub(crate) fn node(&self) -> &'n Node {
@@ -160,6 +187,9 @@ impl<'n> Dispatcher<'n> {
     pub(crate) fn start_turn(&mut self) {
         self.now = self.clock.now();
         self.commands_until_clock = COMMANDS_PER_CLOCK_READ;
+        if let Some(nodes) = &mut self.nodes {
+            nodes.start_turn(cluster::Time(self.now.time.0));
+        }
         if !self.cleanups.is_empty() {
             self.clean_up();
         }
@@ -169,6 +199,9 @@ impl<'n> Dispatcher<'n> {
     pub(crate) fn tick(&mut self) {
         self.clock.synchronize();
         self.reserve();
+        if let Some(nodes) = &mut self.nodes {
+            nodes.tick();
+        }
         let mut tokens = Tokens::new(&self.node.shards);
         if tokens.try_take(self.own) {
             self.publish(self.own, &mut tokens);
@@ -177,7 +210,7 @@ impl<'n> Dispatcher<'n> {
 
     /// Whether there is something to try again next turn.
     pub(crate) fn has_work(&self) -> bool {
-        !self.cleanups.is_empty()
+        !self.cleanups.is_empty() || self.has_copies_to_tell
     }
 
     /// Sends the batches for which there are credits; adds the peers to ring at to `doorbells`.
@@ -220,6 +253,15 @@ impl<'n> Dispatcher<'n> {
         if in_place && tokens.try_take(routed.shard) {
             if !is_own {
                 self.counters().borrows.add(1);
+            }
+            let shard = tokens.shard(routed.shard);
+            if self.nodes.is_some() {
+                if !shard.is_answerable(routed.key.range(), routed.access) {
+                    return Outcome::Busy;
+                }
+                if !is_own && routed.access == Access::Write {
+                    self.note_written(routed.shard);
+                }
             }
             let shard = tokens.shard(routed.shard);
             let mut shards = Single::new(shard, Some(routed.key), self.placement());
@@ -284,8 +326,20 @@ impl<'n> Dispatcher<'n> {
             let Command::Data(command) = command else {
                 unreachable!("only commands on keys are sent");
             };
+            let access = access_of(spec, false);
+            let mut keys = spec.keys_in(args);
+            let is_answerable = keys.all(|key| {
+                let range = cluster::Range::of(key).index();
+                shards.at(self.own.index()).is_answerable(range, access)
+            });
             let executed = with_sink(form, replies, |sink| {
-                execute(&command, &mut shards, &mut [], self.now, sink)
+                // What changed hands meanwhile is not executed.
+                if is_answerable {
+                    execute(&command, &mut shards, &mut [], self.now, sink)
+                } else {
+                    sink.error(&CommandError::TryAgain);
+                    Executed::Failed
+                }
             });
             self.count(spec.id, executed);
         });
@@ -302,6 +356,80 @@ impl<'n> Dispatcher<'n> {
     }
 
     // --- several shards ---
+
+    /// Whether this node executes a command on these keys, as far as it knows.
+    pub(crate) fn owns_all(&self, spec: &CommandSpec, args: &[&[u8]]) -> bool {
+        let Some(view) = self.nodes().and_then(Nodes::view) else {
+            return false;
+        };
+        spec.keys_in(args)
+            .all(|key| view.owner(cluster::Range::of(key)) == Owner::Own)
+    }
+
+    /// Whether the shards of these keys, whose tokens are held, may execute a command on them. Notes
+    /// which of them it writes to.
+    pub(crate) fn may_execute(
+        &mut self,
+        spec: &CommandSpec,
+        args: &[&[u8]],
+        reads_old: bool,
+        tokens: &mut Tokens<'n>,
+    ) -> bool {
+        if self.nodes.is_none() {
+            return true;
+        }
+        let access = access_of(spec, reads_old);
+        let placement = self.placement();
+        for key in spec.keys_in(args) {
+            let range = cluster::Range::of(key);
+            let home = placement.homes.home(range);
+            if !tokens.shard(home).is_answerable(range.index(), access) {
+                return false;
+            }
+            if access == Access::Write {
+                self.note_written(home);
+            }
+        }
+        if spec.is_write() && spec.scope == Scope::AllShards {
+            (0..self.node.config.shards).for_each(|shard| self.note_written(ShardIndex(shard)));
+        }
+        true
+    }
+
+    /// A shard has something for its copies: its home core is told at the turn's end.
+    pub(crate) fn note_written(&mut self, shard: ShardIndex) {
+        if shard != self.own && !self.written.contains(&shard) {
+            self.written.push(shard);
+        }
+    }
+
+    /// The shards of other cores that were written to since the last call.
+    pub(crate) fn take_written(&mut self) -> Vec<ShardIndex> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Sends what the own shard has for its copies on other nodes.
+    pub(crate) fn replicate(&mut self) {
+        let Some(nodes) = &mut self.nodes else {
+            return;
+        };
+        let mut tokens = Tokens::new(&self.node.shards);
+        self.has_copies_to_tell =
+            !tokens.try_take(self.own) || nodes.replicate(tokens.shard(self.own), self.now);
+    }
+
+    /// Leaves a message of another node's coordinator for this one's.
+    pub(crate) fn post(&mut self, mail: Mail) {
+        if let Some(nodes) = &self.nodes {
+            nodes.shared().post(mail);
+            self.has_posted = true;
+        }
+    }
+
+    /// Whether something was left for control since the last call.
+    pub(crate) fn take_posted(&mut self) -> bool {
+        std::mem::take(&mut self.has_posted)
+    }
 
     /// Takes all of `shards`, or none.
     pub(crate) fn try_take_all(
@@ -392,10 +520,11 @@ impl<'n> Dispatcher<'n> {
             self.counters()
                 .connection_bytes
                 .set(self.reserved_bytes as u64);
-            tokens
-                .shard(self.own)
+            let shard = tokens.shard(self.own);
+            let log_bytes = shard.replication().map_or(0, |one| one.log_bytes_max());
+            shard
                 .cache
-                .set_reserved_bytes(self.reserved_bytes);
+                .set_reserved_bytes(self.reserved_bytes + log_bytes);
         }
     }
 }
@@ -423,7 +552,7 @@ impl ShardSet for HeldShards<'_, '_> {
 
 /// Runs `reply` with the encoder of a form.
 #[inline]
-fn with_sink<R>(
+pub(crate) fn with_sink<R>(
     form: ReplyForm,
     out: &mut Replies,
     reply: impl FnOnce(&mut dyn ValueSink) -> R,
@@ -431,6 +560,22 @@ fn with_sink<R>(
     match form {
         ReplyForm::Resp(version) => reply(&mut out.sink(version)),
         ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, &mut out.bytes)),
+        ReplyForm::Node { request, version } => {
+            let start = out.bytes.len();
+            let result = reply(&mut Encoder::new(&mut out.bytes, version));
+            frame::frame_reply(&mut out.bytes, start, request);
+            result
+        }
+    }
+}
+
+/// What a command does with its keys.
+#[inline]
+pub(crate) fn access_of(spec: &CommandSpec, reads_old: bool) -> Access {
+    match (spec.is_write(), reads_old) {
+        (true, _) => Access::Write,
+        (false, true) => Access::ReadOld,
+        (false, false) => Access::Read,
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod clients;
 mod clock;
+mod cluster;
 mod config;
 mod connection;
 mod connections;
@@ -37,6 +38,9 @@ mod session;
 mod start;
 mod token;
 
+pub use cluster::{ClusterConfig, Minority};
 pub use config::{Config, Dispatch};
 pub use fulmar_engine::Eviction;
+pub use fulmar_cluster::Zone;
+pub use fulmar_cluster::topology::ZONE_BYTES_MAX;
 pub use start::{Server, Shutdown, StartError, Summary};

@@ -31,6 +31,13 @@ pub(crate) enum ReplyForm {
     Resp(RespVersion),
     /// One HTTP response.
     Http(http::ReplyForm),
+    /// To another node, as the reply to its request.
+    Node {
+        /// The request's name.
+        request: u32,
+        /// What the client over there speaks.
+        version: RespVersion,
+    },
 }
 
 /// One command of a batch, and where its reply goes.

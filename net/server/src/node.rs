@@ -12,6 +12,7 @@ use fulmar_protocol::http;
 use fulmar_shard::{CommandCounts, Outcome, Shard, ShardStats};
 
 use crate::clients::Clients;
+use crate::cluster::Shared;
 use crate::config::Config;
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Message};
 use crate::token::TokenCell;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     /// 40 hexadecimal digits, different at every start.
     pub(crate) run_id: String,
     pub(crate) http_config: Arc<http::Config>,
+    /// What the cores share of the cluster, if this is a node of one.
+    pub(crate) cluster: Option<Shared>,
     stopping: AtomicBool,
     /// Cores that have no clients any more.
     drained: AtomicUsize,
@@ -116,6 +119,7 @@ pub(crate) struct Parts {
     pub(crate) http_port: Option<u16>,
     pub(crate) started: fulmar_shard::Now,
     pub(crate) run_id: String,
+    pub(crate) cluster: Option<Shared>,
 }
 
 impl Node {
@@ -132,6 +136,7 @@ impl Node {
             http_port: parts.http_port,
             started: parts.started,
             http_config: Arc::new(http_config(&parts.config)),
+            cluster: parts.cluster,
             stopping: AtomicBool::new(false),
             drained: AtomicUsize::new(0),
             config: parts.config,
@@ -203,7 +208,12 @@ impl Link {
     pub(crate) fn send(&self, message: Message) -> bool {
         let sent = self.sender.try_send(message);
         assert!(sent.is_ok(), "an inbox has room for every batch in flight");
-        // Between enqueuing and reading `asleep`; its twin stands in `fall_asleep`.
+        self.nudge()
+    }
+
+    /// Whether the core sleeps and must be rung, by this caller alone, to see what was left for it.
+    pub(crate) fn nudge(&self) -> bool {
+        // Between leaving something and reading `asleep`; its twin stands in `fall_asleep`.
         fence(Ordering::SeqCst);
         self.asleep.0.load(Ordering::Relaxed) && self.asleep.0.swap(false, Ordering::Relaxed)
     }

@@ -1,13 +1,16 @@
 //! The node as INFO, CONFIG and CLIENT LIST see it.
 
 use std::fs;
+use std::sync::Arc;
 
-use fulmar_cluster::ShardIndex;
+use fulmar_cluster::{Range, SLOTS_PER_RANGE, ShardIndex};
+use fulmar_protocol::CommandError;
 use fulmar_protocol::command::table::COMMANDS;
 use fulmar_shard::session::{
-    ClientState, ConfigChange, Node as View, NodeConfig, NodeFacts, NodeStats, NotChangeable,
+    ClientState, ClusterView, ConfigChange, Node as View, NodeConfig, NodeFacts, NodeStats,
+    NotChangeable, visit_slot,
 };
-use fulmar_shard::{Counters as CommandCounts, ShardStats};
+use fulmar_shard::{Counters as CommandCounts, Now, ShardStats};
 use rustix::process::getpid;
 use rustix::system::uname;
 
@@ -101,6 +104,25 @@ impl View for NodeView<'_, '_> {
                 ConfigChange::TimeoutSeconds(seconds) => clients.set_timeout_seconds(seconds),
             }
         }
+        Ok(())
+    }
+
+    fn cluster(&self) -> Option<Arc<ClusterView>> {
+        let view = self.dispatcher.nodes()?.view()?;
+        Some(Arc::clone(&view.cluster))
+    }
+
+    fn visit_slot(
+        &mut self,
+        slot: u16,
+        now: Now,
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), CommandError> {
+        let range = Range::from_index(slot / SLOTS_PER_RANGE).ok_or(CommandError::InvalidSlot)?;
+        let shard = self.dispatcher.placement().homes.home(range);
+        let tokens = self.tokens.as_mut().filter(|tokens| tokens.is_held(shard));
+        let tokens = tokens.ok_or(CommandError::TryAgain)?;
+        visit_slot(tokens.shard(shard), slot, now, visit);
         Ok(())
     }
 

@@ -7,12 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fulmar_cluster::ShardIndex;
 use fulmar_engine::{Eviction, KeyHasher};
+use fulmar_cluster::coordinator::{
+    Config as CoordinatorConfig, Coordinator, Minority as CoordinatorMinority, Start,
+};
+use fulmar_cluster::replication::{Limits, Replication};
+use fulmar_cluster::{ClusterId, HomeTable, Member, NodeId, ShardIndex, Time};
 use fulmar_shard::Shard;
+use fulmar_shard::session::{MemberPorts, MemberView};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::cluster::{
+    ClusterStartError, ControlParts, Disk, Identity, Membership, Minority, Prepared, Shared,
+};
 use crate::config::{Config, Dispatch};
 use crate::core::{Core, Listener, Service};
 use crate::listener::listen;
@@ -73,6 +81,9 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// What the node needs for its cluster is not there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterStartError),
     /// The kernel gives no random numbers.
     #[error("no random numbers from the kernel: {0}")]
     Random(getrandom::Error),
@@ -141,14 +152,19 @@ impl Server {
         let cores_count = usize::from(config.shards);
         let (resp, port) = listeners(config.bind, Some(config.port), cores_count)?;
         let (http, http_port) = listeners(config.bind, config.http_port, cores_count)?;
+        let resp_port = port.expect("RESP is always on");
+        let cluster = ClusterParts::prepare(&config, resp_port, http_port)?;
         let mut seeds = [0u64; 4];
         for seed in &mut seeds {
             *seed = random()?;
         }
         let hasher = KeyHasher::new(seeds);
-        let shards = (0..config.shards)
+        let mut shards = (0..config.shards)
             .map(|index| new_shard(&config, hasher, ShardIndex(index)))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(shared) = &cluster.shared {
+            replicate(&mut shards, &config, hasher, shared);
+        }
         let summary = Summary {
             shards: config.shards,
             cpus: config.cpus.clone(),
@@ -157,7 +173,7 @@ impl Server {
             memory_bytes_max: config.memory_bytes_max,
             base_bytes_max: base_bytes_max(config.shards),
             clients_max,
-            resp: SocketAddr::new(config.bind, port.expect("RESP is always on")),
+            resp: SocketAddr::new(config.bind, resp_port),
             http: http_port.map(|port| SocketAddr::new(config.bind, port)),
         };
         let started = Clock::new().now();
@@ -176,9 +192,16 @@ impl Server {
             http_port,
             started,
             run_id,
+            cluster: cluster.shared,
         };
         let node = Arc::new(Node::new(parts));
-        let cores = start_cores(&node, resp, http)?;
+        let sockets = Sockets {
+            resp,
+            http,
+            replica: cluster.replica,
+            nodes: cluster.nodes,
+        };
+        let cores = start_cores(&node, sockets, cluster.control)?;
         Ok(Self {
             node,
             cores,
@@ -252,27 +275,144 @@ fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Sh
     Ok(Shard::new(index, engine, random()?)?)
 }
 
+/// What a node of a cluster has beside the others; nothing of it where there is no cluster.
+#[derive(Default)]
+struct ClusterParts {
+    shared: Option<Shared>,
+    control: Option<ControlParts>,
+    replica: Vec<OwnedFd>,
+    nodes: Vec<OwnedFd>,
+}
+
+impl ClusterParts {
+    fn prepare(
+        config: &Config,
+        resp_port: u16,
+        http_port: Option<u16>,
+    ) -> Result<Self, StartError> {
+        let Some(cluster) = &config.cluster else {
+            return Ok(Self::default());
+        };
+        let cores_count = usize::from(config.shards);
+        let wanted = if config.port == 0 { 0 } else { resp_port + 1 };
+        let (replica, replica_port) = listeners(config.bind, Some(wanted), cores_count)?;
+        let fresh = NodeId(random()?);
+        let prepared = Prepared::new(cluster, config.bind, cores_count, fresh)?;
+        let offset = |port: u16| match cluster.announce_port {
+            Some(announced) => announced.wrapping_add(port.wrapping_sub(resp_port)),
+            None => port,
+        };
+        let ports = MemberPorts {
+            resp: offset(resp_port),
+            replica: offset(replica_port.unwrap_or_default()),
+            http: http_port,
+            cluster: prepared.port,
+        };
+        let host = cluster.announce_host.as_str();
+        let member_view = MemberView::new(host.into(), ports, true);
+        let ip = host.parse().unwrap_or(config.bind);
+        let identity = Identity {
+            id: prepared.node,
+            incarnation: prepared.incarnation,
+            host: host.to_owned(),
+            ports,
+            cluster: SocketAddr::new(ip, prepared.port),
+        };
+        let member = Member {
+            id: prepared.node,
+            incarnation: prepared.incarnation,
+            cores: config.shards,
+            weight: cluster.weight,
+            zone: cluster.zone.clone(),
+        };
+        let name = ClusterId(random()?);
+        let targets = u16::try_from(cluster.join.len()).unwrap_or(u16::MAX);
+        let start = match (targets, cluster.bootstrap_expect) {
+            (0, _) => Start::Found(name),
+            (targets, None) => Start::Join { targets },
+            (targets, Some(expect)) => Start::Bootstrap {
+                cluster: name,
+                expect,
+                targets,
+            },
+        };
+        let mut coordinator = CoordinatorConfig::new(member, prepared.saved, start);
+        coordinator.replicas_wanted = cluster.replicas;
+        coordinator.rebuild_delay_ms =
+            u64::try_from(cluster.rebuild_delay.as_millis()).unwrap_or(u64::MAX);
+        coordinator.minority = match cluster.minority {
+            Minority::Serve => CoordinatorMinority::Serve,
+            Minority::Refuse => CoordinatorMinority::Refuse,
+        };
+        let shared = Shared::new(
+            cluster.clone(),
+            prepared.node,
+            prepared.incarnation,
+            member_view,
+        );
+        let control = ControlParts {
+            coordinator: Coordinator::new(coordinator, Time(clock::boot_ms())),
+            membership: Membership::new(identity, cluster.join.clone()),
+            udp: prepared.udp,
+            disk: Disk::start(prepared.directory).map_err(ClusterStartError::Thread)?,
+        };
+        Ok(Self {
+            shared: Some(shared),
+            control: Some(control),
+            replica,
+            nodes: prepared.listeners,
+        })
+    }
+}
+
+/// Lets the shards of a cluster's node have copies elsewhere.
+fn replicate(shards: &mut [Shard], config: &Config, hasher: KeyHasher, shared: &Shared) {
+    let homes = HomeTable::even(config.shards);
+    let bytes = config.memory_bytes_max / u64::from(config.shards);
+    let limits = Limits::for_memory(usize::try_from(bytes).unwrap_or(usize::MAX));
+    for shard in shards {
+        let index = shard.index();
+        let replication = Replication::new(shared.own, shared.incarnation, index, &homes, limits);
+        shard.start_replication(replication, hasher);
+    }
+}
+
 fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(StartError::Random)
 }
 
-fn start_cores(
-    node: &Arc<Node>,
+/// Listening sockets, one a core, of each service that is on.
+struct Sockets {
     resp: Vec<OwnedFd>,
     http: Vec<OwnedFd>,
+    replica: Vec<OwnedFd>,
+    nodes: Vec<OwnedFd>,
+}
+
+fn start_cores(
+    node: &Arc<Node>,
+    sockets: Sockets,
+    mut control: Option<ControlParts>,
 ) -> Result<Vec<ExecutorJoinHandle<io::Result<()>>>, StartError> {
-    let (ready_sender, ready) = bounded(resp.len());
-    let mut http = http.into_iter();
-    let mut cores = Vec::with_capacity(resp.len());
-    for (index, resp) in resp.into_iter().enumerate() {
+    let (ready_sender, ready) = bounded(sockets.resp.len());
+    let mut others = [
+        (sockets.http.into_iter(), Service::Http),
+        (sockets.replica.into_iter(), Service::Replica),
+        (sockets.nodes.into_iter(), Service::Node),
+    ];
+    let mut cores = Vec::with_capacity(sockets.resp.len());
+    for (index, resp) in sockets.resp.into_iter().enumerate() {
         let mut listeners = vec![Listener::new(resp, Service::Resp)];
-        listeners.extend(http.next().map(|fd| Listener::new(fd, Service::Http)));
+        for (sockets, service) in &mut others {
+            listeners.extend(sockets.next().map(|fd| Listener::new(fd, *service)));
+        }
         let cpu = node.config.cpus[index % node.config.cpus.len()];
         let started = start_core(
             Arc::clone(node),
             index,
             cpu,
             listeners,
+            control.take(),
             ready_sender.clone(),
         );
         match started {
@@ -302,6 +442,7 @@ fn start_core(
     index: usize,
     cpu: usize,
     listeners: Vec<Listener>,
+    control: Option<ControlParts>,
     ready: Sender<(usize, Result<(), String>)>,
 ) -> glommio::Result<ExecutorJoinHandle<io::Result<()>>, ()> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
@@ -317,7 +458,7 @@ fn start_core(
             drop(ready);
             // However a core ends, the others must not wait for it.
             let _stop = StopAtEnd(&node);
-            Core::new(&node, index, ring?, listeners).run()
+            Core::new(&node, index, ring?, listeners, control).run()
         })
 }
 

@@ -33,6 +33,7 @@ impl Running {
             eviction: Eviction::Lru,
             clients_max: 256,
             dispatch: Dispatch::Borrow,
+            cluster: None,
         };
         change(&mut config);
         Self(Some(Server::start(config).expect("a server on free ports")))

@@ -43,7 +43,7 @@ pub use now::Now;
 pub use placed::{PLACED_KEYS_MAX, Placed};
 pub use replica::ShardStore;
 pub use route::{Route, route};
-pub use shard::{Shard, StagedChain};
+pub use shard::{Access, Shard, StagedChain};
 pub use shard_mask::{SHARDS_COUNT_MAX, ShardMask};
 pub use shard_set::{Held, Placement, ShardSet, Single};
 pub use sliced::{SLICE_KEYS, Sliced};

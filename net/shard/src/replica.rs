@@ -12,7 +12,7 @@ use crate::{Now, Shard};
 
 /// A shard's replication with what it needs of the shard.
 pub(crate) struct Replica {
-    replication: Replication,
+    pub(crate) replication: Replication,
     hasher: KeyHasher,
     /// Long values on their way in, by the number of their stage.
     stages: Vec<Option<Chain>>,

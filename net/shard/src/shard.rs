@@ -1,6 +1,7 @@
 //! One shard: an engine, its watched keys and its counts.
 
-use fulmar_cluster::ShardIndex;
+use fulmar_cluster::replication::Role;
+use fulmar_cluster::{Range, ShardIndex};
 use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
 
 use crate::replica::Replica;
@@ -21,10 +22,23 @@ pub struct Shard {
     pub counters: Counters,
     watches: Watches,
     pub(crate) replica: Option<Box<Replica>>,
+    /// Ranges whose writes wait for a hand-over.
+    held: Vec<Range>,
     index: ShardIndex,
     value_bytes_max: usize,
     random: u64,
     scratch: Vec<u8>,
+}
+
+/// What a command does with its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Changes them.
+    Write,
+    /// Reads the last that was written.
+    Read,
+    /// Reads what a replica has.
+    ReadOld,
 }
 
 /// A value that was streamed into a shard's engine and waits for its command.
@@ -56,6 +70,7 @@ impl Shard {
             counters: Counters::default(),
             watches: Watches::default(),
             replica: None,
+            held: Vec::new(),
             index,
             value_bytes_max,
             random: seed,
@@ -72,6 +87,37 @@ impl Shard {
     /// Longest value it stores, in bytes.
     pub fn value_bytes_max(&self) -> usize {
         self.value_bytes_max
+    }
+
+    /// Whether commands on `range` are this node's to execute now: with a cluster, only a primary's are,
+    /// or a replica's if old values do; and no writes while they are held.
+    #[inline]
+    pub fn is_answerable(&self, range: u16, access: Access) -> bool {
+        let Some(replica) = &self.replica else {
+            return true;
+        };
+        let Some(range) = Range::from_index(range) else {
+            return false;
+        };
+        match replica.replication.role(range) {
+            Role::Primary => access != Access::Write || !self.held.contains(&range),
+            Role::Replica => access == Access::ReadOld,
+            Role::Learner | Role::None => false,
+        }
+    }
+
+    /// Holds the writes of some ranges until [`release`](Self::release).
+    pub fn hold(&mut self, ranges: impl Iterator<Item = Range>) {
+        for range in ranges {
+            if !self.held.contains(&range) {
+                self.held.push(range);
+            }
+        }
+    }
+
+    /// Holds no writes any more.
+    pub fn release(&mut self) {
+        self.held.clear();
     }
 
     /// What there is to report.
@@ -212,7 +258,7 @@ impl Shard {
     }
 
     /// A staged value as plain bytes, for the rare commands that cannot use a chain; frees it.
-    pub(crate) fn unstage(&mut self, staged: StagedChain) -> Vec<u8> {
+    pub fn unstage(&mut self, staged: StagedChain) -> Vec<u8> {
         debug_assert_eq!(staged.shard, self.index);
         let mut bytes = Vec::new();
         for part in self.cache.chain_parts(&staged.chain) {

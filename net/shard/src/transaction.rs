@@ -112,6 +112,22 @@ impl Transaction {
         self.tokens.len()
     }
 
+    /// Shows the arguments of each queued command, for whoever has them executed elsewhere.
+    pub fn visit_queue<'q>(&'q self, mut visit: impl FnMut(&[&'q [u8]])) {
+        let (mut args, mut start) = (Vec::new(), 0);
+        for queued in &self.queue.commands {
+            args.clear();
+            self.queue.collect_args(start..queued.args_end, &mut args);
+            visit(&args);
+            start = queued.args_end;
+        }
+    }
+
+    /// Whether a command was refused, so that EXEC will be.
+    pub fn is_aborted(&self) -> bool {
+        self.is_aborted
+    }
+
     /// Bytes of memory that the queue takes, outside the shards.
     pub fn bytes_held(&self) -> usize {
         self.queue.bytes.capacity()

@@ -15,6 +15,7 @@
 //! | that connection can take bytes | `poll_control`; when it closes, `handle_source_closed` |
 //! | at the turn's end and on every tick | `advance` |
 
+mod codec;
 mod copies;
 mod digest;
 mod history;
@@ -29,6 +30,9 @@ mod state;
 mod store;
 mod topology;
 
+pub use codec::{
+    ControlEncoder, EntryEncoder, HEADER_BYTES, ReplicationError, decode_control, decode_entry,
+};
 pub use copies::Role;
 pub use digest::{Digest, DigestWalk, NoDigest};
 pub use history::{Fork, History, Reign};

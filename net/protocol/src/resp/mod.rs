@@ -10,11 +10,13 @@ mod frame;
 mod header;
 mod inline;
 mod partial;
+mod token;
 
 pub use decoder::{Decoded, Decoder, peek};
 pub use encoder::{Encoder, RespVersion};
 pub use error::WireError;
 pub use frame::{Frame, Slices};
+pub use token::{Token, next_token};
 
 /// Longest argument that is given as a slice; a longer one is staged or refused. It is the
 /// longest key, too.

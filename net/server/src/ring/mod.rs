@@ -10,7 +10,9 @@
 //! 2. Received bytes lie in provided buffers, which `BufferRing` owns; one is readable from the
 //!    completion that names it until [`Ring::recycle`].
 //! 3. The kernel reads a timer's time when it takes the entry; it lives in a box until then.
-//! 4. `in_flight` counts the operations that will still complete; [`Ring::close`] waits for zero,
+//! 4. The kernel reads the address of a connect when it takes the entry; it lives in `connecting` until
+//!    its completion.
+//! 5. `in_flight` counts the operations that will still complete; [`Ring::close`] waits for zero,
 //!    and what is left then is leaked, not freed.
 //!
 //! Everything is submitted in batches: a method queues an entry, and [`Ring::wait`] or
@@ -26,12 +28,14 @@ mod buffers;
 mod operation;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
+use socket2::SockAddr;
 
 pub(crate) use buffers::BufferId;
 use buffers::{BUFFER_GROUP, BUFFERS_COUNT, BufferRing};
@@ -47,6 +51,8 @@ const COMPLETIONS_MAX: u32 = 8_192;
 const SEND_NOW_BYTES_MAX: usize = 16 * 1_024;
 /// Pieces of one send; the rest of them is a short send's.
 const PIECES_MAX: usize = 64;
+/// The operations that are timers; of each there is one in flight at most.
+const TIMERS: [Operation; 3] = [Operation::Tick, Operation::Janitor, Operation::Control];
 /// How long [`Ring::close`] waits for outstanding operations.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -104,7 +110,8 @@ pub(crate) struct Ring {
     sending_now: Vec<ConnectionId>,
     /// The last `enter` did not take all of them.
     has_late_sends: bool,
-    timers: Box<[Timespec; 2]>,
+    timers: Box<[Timespec; TIMERS.len()]>,
+    connecting: Vec<(ConnectionId, Box<SockAddr>)>,
     in_flight: usize,
 }
 
@@ -122,7 +129,7 @@ impl Ring {
             .setup_cqsize(COMPLETIONS_MAX)
             .build(SUBMISSIONS_MAX)?;
         let buffers = BufferRing::new()?;
-        // SAFETY: the entries stay mapped until the ring is closed (invariant 2 and 4).
+        // SAFETY: the entries stay mapped until the ring is closed (invariants 2 and 5).
         unsafe {
             io.submitter().register_buf_ring_with_flags(
                 buffers.entries_address(),
@@ -137,7 +144,8 @@ impl Ring {
             sending: Vec::new(),
             sending_now: Vec::new(),
             has_late_sends: false,
-            timers: Box::new([Timespec::new(); 2]),
+            timers: Box::new([Timespec::new(); TIMERS.len()]),
+            connecting: Vec::new(),
             in_flight: 0,
         })
     }
@@ -265,17 +273,46 @@ impl Ring {
             .replies
     }
 
-    /// Asks for one completion of `operation`, which is `Tick` or `Janitor`, at `at_ms` of the
-    /// boot-time clock. Of each there is one in flight at most.
+    /// Asks for one completion of `operation`, a timer, at `at_ms` of the boot-time clock. Of each
+    /// there is one in flight at most.
+    ///
+    /// # Panics
+    /// If it is no timer.
     pub(crate) fn timer(&mut self, operation: Operation, at_ms: u64) {
         let nanoseconds = u32::try_from(at_ms % 1_000 * 1_000_000).expect("below a second");
-        let time = &mut self.timers[usize::from(operation == Operation::Janitor)];
+        let slot = TIMERS.iter().position(|&timer| timer == operation);
+        let time = &mut self.timers[slot.expect("a timer")];
         *time = Timespec::new().sec(at_ms / 1_000).nsec(nanoseconds);
         let user_data = UserData::new(operation, ConnectionId::new(0, 0));
         let entry = opcode::Timeout::new(std::ptr::from_ref(time))
             .flags(TimeoutFlags::ABS | TimeoutFlags::BOOTTIME)
             .build();
         self.push(&entry.user_data(user_data.bits()));
+    }
+
+    /// Connects a socket; an [`Operation::Connect`] tells how it went.
+    pub(crate) fn connect(&mut self, fd: RawFd, id: ConnectionId, address: SocketAddr) {
+        let address = Box::new(SockAddr::from(address));
+        let user_data = UserData::new(Operation::Connect, id);
+        let entry = opcode::Connect::new(Fd(fd), address.as_ptr().cast(), address.len()).build();
+        self.connecting.push((id, address));
+        self.push(&entry.user_data(user_data.bits()));
+    }
+
+    /// Receives datagrams into provided buffers until a completion without `more`.
+    pub(crate) fn receive_datagrams(&mut self, fd: RawFd) {
+        let user_data = UserData::new(Operation::Datagram, ConnectionId::new(0, 0));
+        let entry = opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build();
+        self.push(&entry.user_data(user_data.bits()));
+    }
+
+    /// Completes an [`Operation::Wake`] each time that `event_fd` is written to, until a completion
+    /// without `more`.
+    pub(crate) fn watch(&mut self, event_fd: RawFd) {
+        let user_data = UserData::new(Operation::Wake, ConnectionId::new(0, 0));
+        let readable = u32::from(libc::POLLIN.cast_unsigned());
+        let entry = opcode::PollAdd::new(Fd(event_fd), readable).multi(true);
+        self.push(&entry.build().user_data(user_data.bits()));
     }
 
     /// Wakes the core whose ring is `doorbell_fd`: it sees an [`Operation::Doorbell`].
@@ -307,6 +344,10 @@ impl Ring {
                 // Another ring's operation, and one of ours that failed.
                 Operation::Doorbell | Operation::DoorbellRung => {}
                 Operation::SendNow => self.sending_now.retain(|&id| id != user_data.id()),
+                Operation::Connect => {
+                    self.connecting.retain(|(id, _)| *id != user_data.id());
+                    self.in_flight -= 1;
+                }
                 _ if more => {}
                 _ => self.in_flight -= 1,
             }
@@ -392,7 +433,7 @@ impl Ring {
     /// Queues an operation that is over when it is submitted.
     fn push_uncounted(&mut self, entry: &Entry) {
         loop {
-            // SAFETY: what the entry points to lives until its completion (invariants 1 to 3).
+            // SAFETY: what the entry points to lives until its completion (invariants 1 to 4).
             let pushed = unsafe { self.io.submission().push(entry) };
             if pushed.is_ok() {
                 return;

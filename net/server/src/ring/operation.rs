@@ -59,6 +59,14 @@ pub(crate) enum Operation {
     SendNow,
     /// The janitor's timer.
     Janitor,
+    /// A connection to another node is made, or not.
+    Connect,
+    /// The multishot receive of datagrams.
+    Datagram,
+    /// The timer of the cluster's control.
+    Control,
+    /// What another thread did for this core is done.
+    Wake,
 }
 
 impl Operation {
@@ -73,7 +81,11 @@ impl Operation {
             6 => Self::DoorbellRung,
             7 => Self::CancelAccept,
             8 => Self::SendNow,
-            _ => Self::Janitor,
+            9 => Self::Janitor,
+            10 => Self::Connect,
+            11 => Self::Datagram,
+            12 => Self::Control,
+            _ => Self::Wake,
         }
     }
 }
@@ -124,6 +136,11 @@ mod tests {
             Operation::DoorbellRung,
             Operation::CancelAccept,
             Operation::SendNow,
+            Operation::Janitor,
+            Operation::Connect,
+            Operation::Datagram,
+            Operation::Control,
+            Operation::Wake,
         ];
         for operation in operations {
             for (index, generation) in [(0, 0), (u32::MAX, GENERATION_MASK), (7, 1 << 27)] {

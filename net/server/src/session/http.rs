@@ -1,15 +1,17 @@
 //! An HTTP connection: requests on keys go the way of all commands, pages are answered here.
 
-use fulmar_protocol::Command;
 use fulmar_protocol::command::table::lookup;
 use fulmar_protocol::command::{Argv, Deadline, SetExpiry, Value};
 use fulmar_protocol::http::{
     CONTINUE, ContentType, Decoded, Decoder, Encoder, KeyCommand, Page, ReplyForm, Request, Status,
 };
+use fulmar_protocol::{Command, CommandError, ReplySink};
 use fulmar_shard::{Route, route};
 
+use super::nodes::send_on;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
-use crate::dispatch::{Dispatcher, Outcome, Routed};
+use crate::cluster::{Asker, Serving, Way, way};
+use crate::dispatch::{Dispatcher, Outcome, Routed, access_of};
 use crate::message;
 use crate::metrics;
 use crate::output::Output;
@@ -157,6 +159,23 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
     let Ok(Command::Data(command)) = Command::parse(spec, argv) else {
         unreachable!("made by with_args");
     };
+    if let Some(nodes) = context.dispatcher.nodes() {
+        let (serving, view) = (nodes.shared().serving(), nodes.view().cloned());
+        let way = view.map(|view| way(spec, args, &view, Asker::default()));
+        match (serving, way) {
+            (Serving::Unconfirmed, _) => return Outcome::Busy,
+            (Serving::Everything | Serving::Outside, Some(Way::To(node))) => {
+                let form = message::ReplyForm::Http(form);
+                return send_on(spec, &command, &argv, node, form, context);
+            }
+            (Serving::Everything, Some(_)) => {}
+            (Serving::Reads, Some(Way::Here)) if !spec.is_write() => {}
+            _ => {
+                Encoder::new(form, context.output.writer()).error(&CommandError::ClusterDown);
+                return Outcome::Done;
+            }
+        }
+    }
     let placement = context.dispatcher.placement();
     let Route::One(shard, key) = route(spec, &argv, &placement) else {
         unreachable!("a request names one key");
@@ -168,6 +187,7 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
         shard,
         key,
         command: &command,
+        access: access_of(spec, false),
         form,
         connection,
     };

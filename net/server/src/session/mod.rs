@@ -1,15 +1,24 @@
 //! What a connection speaks: from its bytes to commands, and to the dispatcher.
 
 mod http;
+mod link;
 mod lookahead;
+mod node;
+mod nodes;
 mod resp;
 
 use std::os::fd::OwnedFd;
 
 use fulmar_engine::Time;
 use fulmar_shard::Now;
+use fulmar_shard::session::Endpoint;
 use http::HttpSession;
+use link::LinkSession;
+use node::NodeSession;
 use resp::RespSession;
+pub(crate) use resp::error_of;
+
+use crate::cluster::Reply;
 
 use crate::core::Service;
 use crate::dispatch::Dispatcher;
@@ -53,12 +62,19 @@ struct Context<'c, 'n> {
 pub(crate) enum Session {
     Resp(RespSession),
     Http(HttpSession),
+    /// Another node speaks.
+    Node(NodeSession),
+    /// Another node is spoken to.
+    Link(LinkSession),
 }
 
 impl Session {
     pub(crate) fn new(service: Service, socket: &OwnedFd, dispatcher: &Dispatcher<'_>) -> Self {
         match service {
-            Service::Resp => Self::Resp(RespSession::new(socket, dispatcher)),
+            Service::Resp => Self::Resp(RespSession::new(socket, Endpoint::Primary, dispatcher)),
+            Service::Replica => Self::Resp(RespSession::new(socket, Endpoint::Replica, dispatcher)),
+            Service::Node => Self::Node(NodeSession::default()),
+            Service::Link(peer) => Self::Link(LinkSession::new(peer)),
             Service::Http => Self::Http(HttpSession::new(dispatcher)),
         }
     }
@@ -75,6 +91,8 @@ impl Session {
         match self {
             Self::Resp(session) => session.serve(id, input, output, dispatcher),
             Self::Http(session) => session.serve(id, input, output, dispatcher),
+            Self::Node(session) => session.serve(id, input, output, dispatcher),
+            Self::Link(session) => session.serve(id, input, dispatcher),
         }
     }
 
@@ -89,7 +107,7 @@ impl Session {
     pub(crate) fn last_active(&self) -> Option<Time> {
         match self {
             Self::Resp(session) => Some(session.last_active()),
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Node(_) | Self::Link(_) => None,
         }
     }
 
@@ -98,6 +116,7 @@ impl Session {
         match self {
             Self::Resp(session) => session.has_pending(),
             Self::Http(session) => session.has_pending(),
+            Self::Node(_) | Self::Link(_) => false,
         }
     }
 
@@ -107,14 +126,30 @@ impl Session {
         match self {
             Self::Resp(session) => session.buffered_bytes(),
             Self::Http(session) => session.buffered_bytes(),
+            Self::Node(_) | Self::Link(_) => 0,
         }
     }
 
     /// Gives back what is held in shards.
-    pub(crate) fn close(&mut self, dispatcher: &mut Dispatcher<'_>) {
+    pub(crate) fn close(&mut self, id: ConnectionId, dispatcher: &mut Dispatcher<'_>) {
         match self {
             Self::Resp(session) => session.close(dispatcher),
-            Self::Http(_) => {}
+            Self::Link(session) => session.close(id, dispatcher),
+            Self::Http(_) | Self::Node(_) => {}
+        }
+    }
+
+    /// What a connection says before it has heard anything.
+    pub(crate) fn greet(&self, output: &mut Output, dispatcher: &Dispatcher<'_>) {
+        if let Self::Link(session) = self {
+            session.greet(dispatcher, output.writer());
+        }
+    }
+
+    /// A part of the command that is gathered has come.
+    pub(crate) fn fill_part(&mut self, part: usize, reply: Reply) {
+        if let Self::Resp(session) = self {
+            session.fill_part(part, reply);
         }
     }
 }

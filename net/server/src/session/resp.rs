@@ -3,6 +3,9 @@
 //! A command that cannot run yet is kept in `pending`, and nothing behind it is decoded, so that
 //! commands take effect in the order in which they came.
 
+mod elsewhere;
+mod transactions;
+
 use std::os::fd::OwnedFd;
 
 use fulmar_cluster::ShardIndex;
@@ -11,15 +14,18 @@ use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
 use fulmar_protocol::resp::{Decoded, Decoder, Encoder, Slices};
-use fulmar_shard::session::{ClientState, execute_connection, is_queued, reply_version};
+use fulmar_shard::session::{ClientState, Endpoint, execute_connection, is_queued, reply_version};
 use fulmar_shard::{Leftovers, Now, Route, ShardMask, Sliced, StagedChain};
 use fulmar_shard::{Outcome as Executed, Replay};
 use fulmar_shard::{Transaction, execute, route};
 
+pub(crate) use elsewhere::error_of;
+
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
-use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed};
+use crate::cluster::{Gather, Owner};
+use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
 use crate::message::ReplyForm;
 use crate::node_view::NodeView;
 use crate::output::Output;
@@ -41,12 +47,18 @@ pub(crate) struct RespSession {
     pending: Option<Box<Pending>>,
     /// A command on many keys that is under way.
     sliced: Option<Box<Sliced>>,
+    /// A command whose parts other nodes execute.
+    gather: Option<Box<Gather>>,
+    /// The node that has the keys of the transaction's queue, once one is queued.
+    queue_owner: Option<Owner>,
     is_quitting: bool,
 }
 
 impl RespSession {
-    pub(crate) fn new(socket: &OwnedFd, dispatcher: &Dispatcher<'_>) -> Self {
-        let (client, registration) = dispatcher.node().clients.register(socket, dispatcher.now());
+    pub(crate) fn new(socket: &OwnedFd, endpoint: Endpoint, dispatcher: &Dispatcher<'_>) -> Self {
+        let (mut client, registration) =
+            dispatcher.node().clients.register(socket, dispatcher.now());
+        client.endpoint = endpoint;
         Self {
             decoder: Decoder::new(dispatcher.node().config.value_bytes_max),
             client: Box::new(client),
@@ -57,6 +69,8 @@ impl RespSession {
             begins_chain: false,
             pending: None,
             sliced: None,
+            gather: None,
+            queue_owner: None,
             is_quitting: false,
         }
     }
@@ -70,7 +84,7 @@ impl RespSession {
     }
 
     pub(crate) fn has_pending(&self) -> bool {
-        self.pending.is_some() || self.sliced.is_some()
+        self.pending.is_some() || self.sliced.is_some() || self.gather.is_some()
     }
 
     #[inline]
@@ -82,6 +96,7 @@ impl RespSession {
                 .as_ref()
                 .map_or(0, |pending| pending.bytes_held())
             + self.sliced.as_ref().map_or(0, |sliced| sliced.bytes_held())
+            + self.gather.as_ref().map_or(0, |gather| gather.bytes_held())
     }
 
     pub(crate) fn serve<'n>(
@@ -99,8 +114,9 @@ impl RespSession {
             dispatcher,
         };
         let mut consumed = 0;
-        let waits = self
-            .run_slice(&mut context)
+        let waits = (!self.finish_gather(&mut context))
+            .then_some(Stop::Wait)
+            .or_else(|| self.run_slice(&mut context))
             .or_else(|| self.run_pending(&mut context));
         let stop = match waits {
             Some(stop) => stop,
@@ -140,8 +156,10 @@ impl RespSession {
             Outcome::Busy => Stop::Again,
             Outcome::Wait => Stop::Wait,
         };
-        pending.chains = chains;
-        self.pending = Some(pending);
+        if self.pending.is_none() {
+            pending.chains = chains;
+            self.pending = Some(pending);
+        }
         Some(stop)
     }
 
@@ -261,7 +279,10 @@ impl RespSession {
         if outcome == Outcome::Done {
             return self.stop_after_command();
         }
-        self.pending = Some(Box::new(Pending::new(argv, chains)));
+        // Unless its streamed values were taken out and it was kept with them.
+        if self.pending.is_none() {
+            self.pending = Some(Box::new(Pending::new(argv, chains)));
+        }
         Some(if outcome == Outcome::Busy {
             Stop::Again
         } else {
@@ -272,10 +293,10 @@ impl RespSession {
     /// Why nothing more is decoded after a command that was begun, if so.
     #[inline]
     fn stop_after_command(&self) -> Option<Stop> {
-        match self.sliced {
-            Some(_) => Some(Stop::Again),
-            None => self.is_quitting.then_some(Stop::Close),
+        if self.sliced.is_some() || self.gather.is_some() {
+            return Some(Stop::Again);
         }
+        self.is_quitting.then_some(Stop::Close)
     }
 
     // --- running a command ---
@@ -293,13 +314,27 @@ impl RespSession {
             Err(error) => return self.reject(None, &error, chains, context),
         };
         self.client.last_command = Some(spec.id);
+        let is_in_cluster = context.dispatcher.nodes().is_some();
         if self.transaction.is_open() && is_queued(spec.id) {
+            if is_in_cluster {
+                if let Err(error) = self.place_queued(spec, argv.args, context) {
+                    return self.reject(Some(spec), &error, chains, context);
+                }
+                if !chains.is_empty() && self.queue_owner != Some(Owner::Own) {
+                    return self.queue_unstaged(spec, argv, chains, context);
+                }
+            }
             return self.queue(spec, argv, chains, context);
         }
         let command = match Command::parse(spec, *argv) {
             Ok(command) => command,
             Err(error) => return self.reject(Some(spec), &error, chains, context),
         };
+        if is_in_cluster
+            && let Some(outcome) = self.run_elsewhere(spec, &command, argv, chains, context)
+        {
+            return outcome;
+        }
         if Sliced::is_for(spec, argv) {
             if context.output.holes_count() > 0 {
                 return Outcome::Wait;
@@ -321,6 +356,7 @@ impl RespSession {
                 shard: *shard,
                 key: *key,
                 command,
+                access: access_of(spec, self.asker().reads_replicas),
                 form,
                 connection: context.id,
             };
@@ -328,14 +364,14 @@ impl RespSession {
                 .dispatcher
                 .run(&routed, argv.args, context.tokens, context.output);
         }
-        self.run_on_many(spec, &command, &route, chains, context)
+        self.run_on_many(spec, (&command, argv.args), &route, chains, context)
     }
 
     /// Runs a command on the connection or on several shards.
     fn run_on_many(
         &mut self,
         spec: &'static CommandSpec,
-        command: &Command<'_>,
+        (command, args): (&Command<'_>, &[&[u8]]),
         route: &Route<'_>,
         chains: &mut Vec<Option<StagedChain>>,
         context: &mut Context<'_, '_>,
@@ -362,6 +398,14 @@ impl RespSession {
                 return Outcome::Wait;
             }
             if !context.dispatcher.try_take_all(context.tokens, mask.iter()) {
+                return Outcome::Busy;
+            }
+            let reads_old = self.asker().reads_replicas;
+            let dispatcher = &mut *context.dispatcher;
+            if is_exec && !self.queue_may_execute(dispatcher, context.tokens) {
+                return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
+            }
+            if !dispatcher.may_execute(spec, args, reads_old, context.tokens) {
                 return Outcome::Busy;
             }
         }

@@ -1,0 +1,501 @@
+//! The first core's extra duty: it runs the coordinator and the membership of its node, and carries
+//! out what they ask for.
+//!
+//! ```text
+//! datagrams, mail, disk, timer --> Coordinator, Membership --> events
+//!     events: datagrams, messages over links, states to persist, tasks on shards, a new view
+//! ```
+//! Tasks on shards need their tokens: they are done in order, each shard as its token can be had, over
+//! as many turns as that takes.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use fulmar_cluster::coordinator::{Coordinator, Event, SealedPosition, Serving as Standing};
+use fulmar_cluster::message::{Envelope, HandOver};
+use fulmar_cluster::{Copies, NodeId, Range, ShardIndex, Time, Topology};
+use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
+use fulmar_shard::{Now, Shard};
+
+use super::disk::Disk;
+use super::frame::{self, Kind};
+use super::gossip_stub::{Identity, Membership};
+use super::links::Peer;
+use super::shared::{Serving, Shared};
+use super::state::State;
+use super::view::View;
+use crate::dispatch::Dispatcher;
+use crate::node::Node;
+use crate::token::Tokens;
+
+/// Messages handled in a turn.
+const MAIL_PER_TURN: usize = 64;
+/// Longest time between two looks at the clock: what becomes due meanwhile waits so long.
+const LOOK_MS: u64 = 25;
+/// How often copies are looked at.
+const COPIES_LOOK_MS: u64 = 50;
+const HEARTBEAT: u8 = 1;
+const GOSSIP: u8 = 2;
+
+/// What shards are to do, one after the other.
+enum Work {
+    /// Act on a topology.
+    Install(Arc<Topology>),
+    /// Follow these nodes no more, and tell how far the copies are.
+    Seal {
+        serial: u64,
+        nodes: Vec<NodeId>,
+        ranges: Vec<Range>,
+        positions: Vec<SealedPosition>,
+    },
+    /// Hold the writes of these ranges until their next primaries have everything.
+    Hold(Vec<HandOver>),
+    /// Execute what was held.
+    Release,
+}
+
+/// What a turn of control asks of its core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// A timer at this time.
+    pub(crate) timer: Option<Time>,
+    /// All cores are to look at what is new.
+    pub(crate) wake_all: bool,
+}
+
+struct Task {
+    work: Work,
+    /// Shards that have not done it.
+    left: Vec<ShardIndex>,
+}
+
+/// See the module's head.
+pub(crate) struct Control<'n> {
+    node: &'n Node,
+    shared: &'n Shared,
+    coordinator: Coordinator,
+    membership: Membership,
+    udp: UdpSocket,
+    disk: Disk,
+    tasks: VecDeque<Task>,
+    installed: Option<Arc<Topology>>,
+    /// The members, or how this node stands, have changed since the view was made.
+    is_view_old: bool,
+    is_timer_set: bool,
+    silent: Vec<NodeId>,
+    wake_all: bool,
+    /// Hand-overs whose writes are held, and whose next primaries have not caught up.
+    held: Vec<HandOver>,
+    /// This node has copies that are being filled.
+    has_learners: bool,
+    looked_at: Time,
+}
+
+/// What control is made from.
+pub(crate) struct Parts {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) membership: Membership,
+    pub(crate) udp: UdpSocket,
+    pub(crate) disk: Disk,
+}
+
+impl<'n> Control<'n> {
+    pub(crate) fn new(node: &'n Node, shared: &'n Shared, parts: Parts) -> Self {
+        Self {
+            node,
+            shared,
+            coordinator: parts.coordinator,
+            membership: parts.membership,
+            udp: parts.udp,
+            disk: parts.disk,
+            tasks: VecDeque::new(),
+            installed: None,
+            is_view_old: false,
+            is_timer_set: false,
+            silent: Vec::new(),
+            wake_all: false,
+            held: Vec::new(),
+            has_learners: false,
+            looked_at: Time(0),
+        }
+    }
+
+    /// Where datagrams come.
+    pub(crate) fn udp_fd(&self) -> RawFd {
+        self.udp.as_raw_fd()
+    }
+
+    /// Readable when a state is on the disk.
+    pub(crate) fn disk_fd(&self) -> RawFd {
+        self.disk.event().as_raw_fd()
+    }
+
+    // --- what happened ---
+
+    /// A datagram of another node, or of anyone.
+    pub(crate) fn handle_datagram(&mut self, bytes: &[u8], now: Time) {
+        match bytes.split_first() {
+            Some((&HEARTBEAT, payload)) => self.coordinator.handle_datagram(now, payload),
+            Some((&GOSSIP, payload)) => self.membership.handle_datagram(payload, now),
+            _ => {}
+        }
+    }
+
+    /// The timer has come.
+    pub(crate) fn timer_came(&mut self) {
+        self.is_timer_set = false;
+    }
+
+    /// Something is on the disk.
+    pub(crate) fn handle_disk(&mut self, now: Time) {
+        let done: Vec<_> = self.disk.take_done().collect();
+        for (serial, outcome) in done {
+            match outcome {
+                Ok(()) => self.coordinator.handle_persisted(now, serial),
+                // What depends on it is not sent: to the others this node does not vote.
+                Err(error) => tracing::error!(%error, "the node's state cannot be written"),
+            }
+        }
+    }
+
+    // --- one turn ---
+
+    /// Does what is due.
+    pub(crate) fn turn(&mut self, now: Time, dispatcher: &mut Dispatcher<'n>) -> Wanted {
+        if self.shared.take_asleep() {
+            self.coordinator.confirm(now);
+        }
+        for _ in 0..MAIL_PER_TURN {
+            let Some(mail) = self.shared.take_mail() else {
+                break;
+            };
+            if let Ok(envelope) = Envelope::decode(&mail.message)
+                && envelope.from == mail.from
+            {
+                self.coordinator.handle_message(now, envelope);
+            }
+        }
+        if now >= self.coordinator.next_deadline() {
+            self.coordinator.handle_timeout(now);
+        }
+        if self.membership.next_deadline().is_some_and(|at| now >= at) {
+            self.membership.handle_timeout(now);
+        }
+        self.follow_membership();
+        self.follow_coordinator(dispatcher);
+        while self.do_tasks(now, dispatcher.now()) {
+            self.follow_coordinator(dispatcher);
+        }
+        self.look_at_copies(now);
+        self.follow_coordinator(dispatcher);
+        self.stand(now);
+        Wanted {
+            timer: self.next_timer(now),
+            wake_all: std::mem::take(&mut self.wake_all),
+        }
+    }
+
+    fn next_timer(&mut self, now: Time) -> Option<Time> {
+        if std::mem::replace(&mut self.is_timer_set, true) {
+            return None;
+        }
+        let coordinator = self.coordinator.next_deadline();
+        let membership = self.membership.next_deadline();
+        let at = membership.map_or(coordinator, |at| at.min(coordinator));
+        Some(at.clamp(now.plus_ms(1), now.plus_ms(LOOK_MS)))
+    }
+
+    fn follow_membership(&mut self) {
+        while let Some((to, bytes)) = self.membership.poll_datagram() {
+            self.send_datagram(to, GOSSIP, &bytes);
+        }
+        let mut has_changed = false;
+        while self.membership.poll_event().is_some() {
+            has_changed = true;
+        }
+        if has_changed {
+            self.is_view_old = true;
+            let peers = self.membership.peers();
+            let addresses = peers.map(|peer| (peer.id, peer.cluster));
+            self.shared.set_addresses(addresses.collect());
+        }
+    }
+
+    fn send_datagram(&self, to: SocketAddr, kind: u8, payload: &[u8]) {
+        let mut datagram = vec![kind];
+        datagram.extend_from_slice(payload);
+        // A datagram may be lost anyway.
+        let _ = self.udp.send_to(&datagram, to);
+    }
+
+    fn follow_coordinator(&mut self, dispatcher: &mut Dispatcher<'n>) {
+        while let Some(event) = self.coordinator.poll_event() {
+            match event {
+                Event::Send { to, envelope } => say(dispatcher, Peer::Node(to), &envelope),
+                Event::Hello { target, envelope } => say(dispatcher, Peer::Seed(target), &envelope),
+                Event::Datagram { to, bytes } => {
+                    if let Some(address) = self.shared.address_of(to) {
+                        self.send_datagram(address, HEARTBEAT, &bytes);
+                    }
+                }
+                Event::Persist { serial, saved } => {
+                    let state = State {
+                        node: self.shared.own,
+                        incarnation: self.shared.incarnation,
+                        saved,
+                    };
+                    if !self.disk.persist(serial, state.encode()) {
+                        tracing::warn!("the disk is slow: a state of the node waits");
+                    }
+                }
+                Event::Install(topology) => self.begin(Work::Install(topology)),
+                Event::Seal {
+                    serial,
+                    nodes,
+                    ranges,
+                } => self.begin(Work::Seal {
+                    serial,
+                    nodes,
+                    ranges,
+                    positions: Vec::new(),
+                }),
+                Event::Hold(ranges) => self.begin(Work::Hold(ranges)),
+                Event::Release(_) => self.begin(Work::Release),
+                Event::Left => self.shared.note_left(),
+            }
+        }
+    }
+
+    // --- tasks on shards ---
+
+    fn begin(&mut self, work: Work) {
+        let shards = (0..self.node.config.shards).map(ShardIndex);
+        self.tasks.push_back(Task {
+            work,
+            left: shards.collect(),
+        });
+    }
+
+    /// Does the next task as far as tokens can be had; true if it is done.
+    fn do_tasks(&mut self, now: Time, dispatcher_now: Now) -> bool {
+        let Some(mut task) = self.tasks.pop_front() else {
+            return false;
+        };
+        task.left.retain(|&shard| {
+            let mut tokens = Tokens::new(&self.node.shards);
+            let is_taken = tokens.try_take(shard);
+            if is_taken {
+                task.work.run_on(tokens.shard(shard), dispatcher_now);
+            }
+            !is_taken
+        });
+        if !task.left.is_empty() {
+            self.tasks.push_front(task);
+            return false;
+        }
+        match task.work {
+            Work::Install(topology) => {
+                self.shared.set_cluster(topology.cluster());
+                self.held.clear();
+                note(&topology, self.shared.own);
+                self.has_learners = topology
+                    .ranges()
+                    .any(|(_, copies)| copies.learners.contains(&self.shared.own));
+                self.installed = Some(topology);
+                self.is_view_old = true;
+                self.wake_all = true;
+            }
+            Work::Seal {
+                serial, positions, ..
+            } => self.coordinator.handle_sealed(now, serial, &positions),
+            Work::Hold(ranges) => self.held = ranges,
+            Work::Release => self.held.clear(),
+        }
+        true
+    }
+
+    /// Whether a task waits for tokens.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Tells the coordinator of copies that have become whole, and of next primaries that have caught up.
+    fn look_at_copies(&mut self, now: Time) {
+        if now.ms_since(self.looked_at) < COPIES_LOOK_MS && self.held.is_empty() {
+            return;
+        }
+        self.looked_at = now;
+        let placement = &self.node.homes;
+        if !self.held.is_empty() {
+            let mut ready = Vec::new();
+            self.held.retain(|hold| {
+                let mut tokens = Tokens::new(&self.node.shards);
+                let home = placement.home(hold.range);
+                let is_ready = tokens.try_take(home)
+                    && tokens
+                        .shard(home)
+                        .replication()
+                        .is_some_and(|one| one.is_caught_up(hold.range, hold.to));
+                if is_ready {
+                    ready.push(hold.range);
+                }
+                !is_ready
+            });
+            if !ready.is_empty() {
+                self.coordinator.handle_held(now, &ready);
+            }
+        }
+        if self.has_learners
+            && let Some(topology) = self.installed.clone()
+        {
+            let complete = self.complete_learners(&topology);
+            tracing::debug!(complete = complete.len(), "learners");
+            if !complete.is_empty() {
+                self.coordinator.handle_complete(now, &complete);
+            }
+        }
+    }
+
+    fn complete_learners(&self, topology: &Topology) -> Vec<Range> {
+        let mut complete = Vec::new();
+        for shard in (0..self.node.config.shards).map(ShardIndex) {
+            let mut tokens = Tokens::new(&self.node.shards);
+            if !tokens.try_take(shard) {
+                continue;
+            }
+            let Some(replication) = tokens.shard(shard).replication() else {
+                continue;
+            };
+            let learned = topology.ranges().filter(|(range, copies)| {
+                self.node.homes.home(*range) == shard
+                    && copies.learners.contains(&self.shared.own)
+                    && replication
+                        .position(*range)
+                        .is_some_and(|one| one.is_complete && one.term == copies.term)
+            });
+            complete.extend(learned.map(|(range, _)| range));
+        }
+        complete
+    }
+
+    // --- what the other cores see ---
+
+    /// Tells the cores how this node stands, and what has changed.
+    fn stand(&mut self, now: Time) {
+        let standing = self.coordinator.serves(now);
+        let silent: Vec<NodeId> = self.coordinator.silent_members(now).collect();
+        if silent != self.silent {
+            self.silent = silent;
+            self.is_view_old = true;
+        }
+        let serving = match standing {
+            Standing::Outside => Serving::Outside,
+            Standing::Unconfirmed => Serving::Unconfirmed,
+            Standing::Decided | Standing::Provisional => Serving::Everything,
+            Standing::Refused => Serving::Reads,
+        };
+        if self.shared.serving() != serving {
+            self.shared.set_serving(serving);
+            self.is_view_old = true;
+        }
+        if std::mem::take(&mut self.is_view_old)
+            && let Some(topology) = &self.installed
+        {
+            let view = self.view(topology, standing);
+            self.shared.views.publish(View::new(view));
+        }
+    }
+
+    fn view(&self, topology: &Arc<Topology>, standing: Standing) -> ClusterView {
+        let unknown = MemberPorts {
+            resp: 0,
+            replica: 0,
+            http: None,
+            cluster: 0,
+        };
+        let member_view = |id: NodeId| {
+            if id == self.shared.own {
+                return self.shared.member_view.clone();
+            }
+            match self.membership.peer(id) {
+                Some(peer) => peer_view(peer, !self.silent.contains(&id)),
+                None => MemberView::new("".into(), unknown, false),
+            }
+        };
+        let members = topology.members().iter();
+        let members = members.map(|member| member_view(member.id)).collect();
+        let status = ClusterStatus {
+            is_ready: standing == Standing::Decided,
+            is_provisional: standing == Standing::Provisional,
+            refuses_writes: standing == Standing::Refused,
+        };
+        let own = (self.shared.own, self.shared.member_view.clone());
+        ClusterView::new(Arc::clone(topology), own, members, status)
+    }
+}
+
+impl Work {
+    fn run_on(&mut self, shard: &mut Shard, now: Now) {
+        match self {
+            Self::Install(topology) => {
+                shard.replicate(now, |replication, store| {
+                    replication.handle_topology(topology, store);
+                });
+                shard.release();
+            }
+            Self::Seal {
+                nodes,
+                ranges,
+                positions,
+                ..
+            } => {
+                shard.replicate(now, |replication, _| {
+                    replication.seal(nodes);
+                    let held = replication.positions(ranges.iter().copied());
+                    positions.extend(held.map(|position| SealedPosition {
+                        range: position.range,
+                        term: position.term,
+                        seq: position.seq,
+                        is_complete: position.is_complete,
+                    }));
+                });
+            }
+            Self::Hold(ranges) => shard.hold(ranges.iter().map(|hold| hold.range)),
+            Self::Release => shard.release(),
+        }
+    }
+}
+
+/// Sends a message over a link, or drops it where there is none: it is said again.
+fn say(dispatcher: &mut Dispatcher<'_>, peer: Peer, envelope: &Envelope) {
+    let nodes = dispatcher.nodes_mut();
+    if let Some(writer) = nodes.and_then(|nodes| nodes.writer(peer)) {
+        let mut message = Vec::new();
+        envelope.encode(&mut message);
+        frame::put_message(writer, Kind::Control, &message);
+    }
+}
+
+fn peer_view(peer: &Identity, is_heard: bool) -> MemberView {
+    MemberView::new(peer.host.as_str().into(), peer.ports, is_heard)
+}
+
+/// Logs what a topology means to this node.
+fn note(topology: &Topology, own: NodeId) {
+    let count = |is_so: &dyn Fn(&Copies) -> bool| {
+        topology
+            .ranges()
+            .filter(|(_, copies)| is_so(copies))
+            .count()
+    };
+    tracing::info!(
+        epoch = topology.epoch().0,
+        members = topology.members().len(),
+        primaries = count(&|copies| copies.primary == own),
+        replicas = count(&|copies| copies.replicas.contains(&own)),
+        learners = count(&|copies| copies.learners.contains(&own)),
+        "topology"
+    );
+}

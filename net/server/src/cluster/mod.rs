@@ -1,0 +1,45 @@
+//! A node's part in its cluster.
+//!
+//! ```text
+//! shared.rs    what the cores of this node share of it
+//! view.rs      topology, addresses, who owns a range: a snapshot that all cores look at
+//! nodes.rs     one core's way to the other nodes
+//!   links.rs     its streams
+//!   forwards.rs  commands on their way, and their replies
+//!   replicate.rs what a shard has for its copies elsewhere
+//! way.rs       where a command goes
+//! gather.rs    a command whose parts several nodes execute
+//! control.rs   the first core's extra duty: coordinator, membership
+//! prepare.rs   before the cores start
+//! disk.rs      what a node must not forget, persisted by a thread of its own
+//! ```
+
+mod config;
+mod control;
+mod disk;
+mod forwards;
+pub(crate) mod frame;
+mod gather;
+mod gossip_stub;
+mod links;
+mod nodes;
+mod prepare;
+mod replicate;
+mod shared;
+mod state;
+mod view;
+mod way;
+
+pub use config::{ClusterConfig, Minority};
+pub(crate) use control::{Control, Parts as ControlParts};
+pub(crate) use disk::Disk;
+pub(crate) use forwards::{Destination, Failure, Forward, Reply, Target};
+pub(crate) use gather::{Gather, Whole};
+pub(crate) use gossip_stub::{Identity, Membership};
+pub(crate) use links::{Peer, socket_for};
+pub(crate) use nodes::Nodes;
+pub use prepare::ClusterStartError;
+pub(crate) use prepare::Prepared;
+pub(crate) use shared::{Mail, Serving, Shared};
+pub(crate) use view::{Owner, View};
+pub(crate) use way::{Asker, Way, way};

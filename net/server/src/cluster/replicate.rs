@@ -1,0 +1,126 @@
+//! What a core's shard has for its copies on other nodes, and for the primaries that it follows: put on
+//! the links at the turn's end.
+
+use fulmar_cluster::replication::{
+    Address, ControlEncoder, EntryEncoder, HEADER_BYTES, Header, Replication,
+};
+use fulmar_cluster::{NodeId, Time};
+use fulmar_shard::{Now, Shard, ShardStore};
+
+use super::frame::{self, Kind};
+use super::links::{Links, Peer};
+
+/// Batches to one core in a turn; the rest waits for the next.
+const BATCHES_PER_TURN: usize = 4;
+
+/// Which nodes' links broke since the last turn.
+#[derive(Debug, Default)]
+pub(super) struct Broken(Vec<NodeId>);
+
+impl Broken {
+    pub(super) fn note(&mut self, node: NodeId) {
+        if !self.0.contains(&node) {
+            self.0.push(node);
+        }
+    }
+}
+
+/// Puts on `links` what `shard` has to say; true if there is more.
+pub(super) fn replicate(
+    shard: &mut Shard,
+    links: &mut Links,
+    broken: &mut Broken,
+    now: Now,
+) -> bool {
+    let replicated = shard.replicate(now, |replication, store| {
+        end_sessions(replication, store, broken);
+        let time = Time(now.time.0);
+        let mut is_more = replication.advance(store, time);
+        let followers: Vec<Address> = replication.followers().collect();
+        for to in followers {
+            is_more |= send_batches(to, replication, store, links, time);
+        }
+        let sources: Vec<Address> = replication.sources().collect();
+        for from in sources {
+            tell(from, replication, links, time);
+        }
+        is_more
+    });
+    replicated.unwrap_or(false)
+}
+
+fn end_sessions(replication: &mut Replication, store: &mut ShardStore<'_>, broken: &mut Broken) {
+    if broken.0.is_empty() {
+        return;
+    }
+    let is_broken = |address: &Address| broken.0.contains(&address.core.node);
+    let followers: Vec<Address> = replication.followers().filter(is_broken).collect();
+    for follower in followers {
+        replication.handle_disconnected(follower.core);
+    }
+    let sources: Vec<Address> = replication.sources().filter(is_broken).collect();
+    for source in sources {
+        replication.handle_source_closed(source.core, store);
+    }
+    broken.0.clear();
+}
+
+/// True if there is more to send than fits a turn.
+fn send_batches(
+    to: Address,
+    replication: &mut Replication,
+    store: &ShardStore<'_>,
+    links: &mut Links,
+    now: Time,
+) -> bool {
+    let peer = Peer::Node(to.core.node);
+    if !links.want(peer) {
+        return false;
+    }
+    if !replication.is_connected(to) && !replication.handle_connected(to) {
+        return false;
+    }
+    for _ in 0..BATCHES_PER_TURN {
+        let Some(out) = links.writer(peer, now) else {
+            // What is there must be sent first; then the core gets another turn.
+            return false;
+        };
+        let start = frame::begin(out, Kind::Batch, 0);
+        let header_at = out.len();
+        out.resize(header_at + HEADER_BYTES, 0);
+        let header = replication.poll_batch(to.core, store, now, &mut EntryEncoder(out));
+        match header {
+            Some(header) => finish(out, start, header_at, &header),
+            None => {
+                out.truncate(start);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn tell(from: Address, replication: &mut Replication, links: &mut Links, now: Time) {
+    let peer = Peer::Node(from.core.node);
+    if !links.want(peer) {
+        return;
+    }
+    let Some(out) = links.writer(peer, now) else {
+        return;
+    };
+    let start = frame::begin(out, Kind::Follower, 0);
+    let header_at = out.len();
+    out.resize(header_at + HEADER_BYTES, 0);
+    match replication.poll_control(from.core, &mut ControlEncoder(out)) {
+        Some(header) => finish(out, start, header_at, &header),
+        None => out.truncate(start),
+    }
+}
+
+/// Writes the header, which is known last.
+fn finish(out: &mut Vec<u8>, start: usize, header_at: usize, header: &Header) {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    header.encode(&mut bytes);
+    out[header_at..header_at + HEADER_BYTES].copy_from_slice(&bytes);
+    frame::end(out, start);
+}

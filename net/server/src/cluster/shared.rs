@@ -1,0 +1,149 @@
+//! What the cores of a node share of its cluster.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fulmar_cluster::{ClusterId, Incarnation, NodeId};
+
+use fulmar_shard::session::MemberView;
+
+use super::config::ClusterConfig;
+use super::view::Views;
+
+/// Messages of other nodes' coordinators that wait for this one's; more are dropped, and sent again by
+/// whoever sent them.
+const MAIL_MAX: usize = 1_024;
+
+/// Whether this node may execute commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Serving {
+    /// It holds nothing: it is no member, or not with this start.
+    Outside,
+    /// It is what the topology says.
+    Everything,
+    /// It hears no quorum, and is told to refuse writes.
+    Reads,
+    /// It was asleep, and doesn't know yet what it missed.
+    Unconfirmed,
+}
+
+/// A message for the coordinator.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    pub(crate) from: NodeId,
+    pub(crate) message: Vec<u8>,
+}
+
+/// See the module's head.
+pub(crate) struct Shared {
+    pub(crate) config: ClusterConfig,
+    pub(crate) own: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) views: Views,
+    /// This node as clients are told of it.
+    pub(crate) member_view: MemberView,
+    /// The cluster has let this node go: it may stop.
+    has_left: AtomicBool,
+    cluster: Mutex<Option<ClusterId>>,
+    serving: AtomicU8,
+    /// Some core found that it was asleep for too long; control has not seen it yet.
+    was_asleep: AtomicBool,
+    mail: (Sender<Mail>, Receiver<Mail>),
+    /// Where nodes listen for each other, members or not.
+    addresses: Mutex<Vec<(NodeId, SocketAddr)>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: ClusterConfig,
+        own: NodeId,
+        incarnation: Incarnation,
+        member_view: MemberView,
+    ) -> Self {
+        Self {
+            config,
+            own,
+            incarnation,
+            views: Views::default(),
+            member_view,
+            has_left: AtomicBool::new(false),
+            cluster: Mutex::default(),
+            serving: AtomicU8::new(Serving::Outside as u8),
+            was_asleep: AtomicBool::new(false),
+            mail: bounded(MAIL_MAX),
+            addresses: Mutex::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn serving(&self) -> Serving {
+        match self.serving.load(Ordering::Acquire) {
+            0 => Serving::Outside,
+            1 => Serving::Everything,
+            2 => Serving::Reads,
+            _ => Serving::Unconfirmed,
+        }
+    }
+
+    pub(crate) fn set_serving(&self, serving: Serving) {
+        self.serving.store(serving as u8, Ordering::Release);
+    }
+
+    /// A core was asleep for so long that others may have taken over: nothing is executed until
+    /// control knows better.
+    pub(crate) fn note_asleep(&self) {
+        self.was_asleep.store(true, Ordering::SeqCst);
+        self.set_serving(Serving::Unconfirmed);
+    }
+
+    /// Whether a core has called [`note_asleep`](Self::note_asleep) since the last call.
+    pub(crate) fn take_asleep(&self) -> bool {
+        self.was_asleep.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_left(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// Leaves a message for the coordinator; drops it if there are too many.
+    pub(crate) fn post(&self, mail: Mail) {
+        // It is sent again: nothing in the cluster relies on one message.
+        let _ = self.mail.0.try_send(mail);
+    }
+
+    pub(crate) fn take_mail(&self) -> Option<Mail> {
+        self.mail.1.try_recv().ok()
+    }
+
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_cluster(&self, cluster: ClusterId) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+    }
+
+    /// Where a node listens for others, if that is known.
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
+        let addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = addresses.iter().find(|(known, _)| *known == node);
+        known.map(|&(_, address)| address)
+    }
+
+    pub(crate) fn set_addresses(&self, addresses: Vec<(NodeId, SocketAddr)>) {
+        *self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+}

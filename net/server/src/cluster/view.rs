@@ -1,0 +1,169 @@
+//! What all cores know of the cluster: the topology in force, and where its members are reached.
+//!
+//! A view is immutable. Control publishes a new one; each core takes it over at the start of a turn,
+//! so that within a turn every look-up agrees. It only says where to send a command. Whether a shard
+//! may execute it is decided by the shard, under its token.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fulmar_cluster::{NodeId, RANGES_COUNT, Range, Topology};
+use fulmar_shard::session::ClusterView;
+
+/// Who executes the commands on a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// This node.
+    Own,
+    /// Another one.
+    Node(NodeId),
+}
+
+/// See the module's head. About 40 KiB beside the topology.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// The cluster as clients are told of it.
+    pub(crate) cluster: Arc<ClusterView>,
+    owners: Box<[Owner]>,
+}
+
+impl View {
+    pub(crate) fn new(cluster: ClusterView) -> Self {
+        let own = cluster.own();
+        let topology = cluster.topology();
+        let owner = |range| match topology.copies(range).primary {
+            node if node == own => Owner::Own,
+            node => Owner::Node(node),
+        };
+        let owners: Box<[Owner]> = Range::all().map(owner).collect();
+        debug_assert_eq!(owners.len(), usize::from(RANGES_COUNT));
+        Self {
+            cluster: Arc::new(cluster),
+            owners,
+        }
+    }
+
+    pub(crate) fn own(&self) -> NodeId {
+        self.cluster.own()
+    }
+
+    pub(crate) fn topology(&self) -> &Topology {
+        self.cluster.topology()
+    }
+
+    /// Who executes commands on `range`. One load.
+    #[inline]
+    pub(crate) fn owner(&self, range: Range) -> Owner {
+        self.owners[usize::from(range.index())]
+    }
+
+    /// Whether this node follows `range`: it may answer reads of it to those who accept old values.
+    pub(crate) fn is_replica(&self, range: Range) -> bool {
+        self.topology().copies(range).replicas.contains(&self.own())
+    }
+}
+
+/// The view in force, and how cores notice a new one.
+#[derive(Default)]
+pub(crate) struct Views {
+    version: AtomicU64,
+    current: Mutex<Option<Arc<View>>>,
+}
+
+impl Views {
+    /// Lets all cores take over `view` at their next turn.
+    pub(crate) fn publish(&self, view: View) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Arc::new(view));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The view in force; `None` before there is one.
+    pub(crate) fn current(&self) -> Option<Arc<View>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+}
+
+/// A core's own hold of the view in force.
+#[derive(Default)]
+pub(crate) struct CachedView {
+    version: u64,
+    view: Option<Arc<View>>,
+}
+
+impl CachedView {
+    /// Takes over a newer view, and tells whether there was one; one load if not.
+    #[inline]
+    pub(crate) fn refresh(&mut self, views: &Views) -> bool {
+        let version = views.version.load(Ordering::Acquire);
+        let is_new = version != self.version;
+        if is_new {
+            self.version = version;
+            self.view = views.current();
+        }
+        is_new
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use fulmar_cluster::{ClusterId, Incarnation, Member, NodeId, Range, Topology, Zone};
+
+    use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
+
+    use super::{CachedView, Owner, View, Views};
+
+    /// A view of `own` with this topology, in which all members are heard.
+    pub(in crate::cluster) fn view_of(own: NodeId, topology: Topology) -> View {
+        let ports = MemberPorts {
+            resp: 1,
+            replica: 2,
+            http: None,
+            cluster: 3,
+        };
+        let member = MemberView::new("host".into(), ports, true);
+        let members = vec![member.clone(); topology.members().len()];
+        let status = ClusterStatus::default();
+        View::new(ClusterView::new(
+            Arc::new(topology),
+            (own, member),
+            members,
+            status,
+        ))
+    }
+
+    fn view(own: u64) -> View {
+        let member = Member {
+            id: NodeId(1),
+            incarnation: Incarnation(1),
+            cores: 1,
+            weight: 1,
+            zone: Zone::default(),
+        };
+        view_of(NodeId(own), Topology::founded(ClusterId(1), member, 1))
+    }
+
+    #[test]
+    fn a_core_takes_over_what_is_published() {
+        let views = Views::default();
+        let mut cached = CachedView::default();
+        cached.refresh(&views);
+        assert!(cached.get().is_none());
+        let range = Range::of(b"foo");
+        for (own, owner) in [(1, Owner::Own), (2, Owner::Node(NodeId(1)))] {
+            views.publish(view(own));
+            cached.refresh(&views);
+            let view = cached.get().expect("published");
+            assert_eq!(view.owner(range), owner);
+            assert!(!view.is_replica(range));
+        }
+    }
+}

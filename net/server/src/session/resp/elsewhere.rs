@@ -1,0 +1,288 @@
+//! Commands whose keys are not all here: sent on, taken apart, or answered with where to go.
+
+use fulmar_cluster::{Range, Slot};
+use fulmar_protocol::ReplySink;
+use fulmar_protocol::command::table::{CommandId, CommandSpec};
+use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
+use fulmar_protocol::resp::{Encoder, RespVersion};
+use fulmar_shard::session::Endpoint;
+use fulmar_shard::{Outcome as Executed, Route, ShardMask, StagedChain, execute, route};
+
+use super::{Context, RespSession, held};
+use crate::cluster::{
+    Asker, Destination, Failure, Forward, Gather, Owner, Reply, Serving, Target, View, Way, Whole,
+    way,
+};
+use crate::dispatch::Outcome;
+use crate::message::ReplyForm;
+use crate::pending::Pending;
+use crate::session::nodes::send_on;
+
+impl RespSession {
+    /// Deals with a command that this node does not execute alone; `None` if it does.
+    #[cold]
+    pub(super) fn run_elsewhere(
+        &mut self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        argv: &Argv<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Option<Outcome> {
+        let nodes = context.dispatcher.nodes()?;
+        let command = match command {
+            Command::Data(command) => command,
+            Command::Connection(ConnectionCommand::Exec) => return self.exec_elsewhere(context),
+            Command::Connection(ConnectionCommand::Multi | ConnectionCommand::Discard) => {
+                self.queue_owner = None;
+                return None;
+            }
+            Command::Connection(ConnectionCommand::Watch { keys }) => {
+                let view = nodes.view()?;
+                let is_here = |key: &&[u8]| view.owner(Range::of(key)) == Owner::Own;
+                if keys.iter().all(is_here) {
+                    return None;
+                }
+                let error = match (self.asker().knows_the_map, keys.first()) {
+                    (true, Some(key)) => view.cluster.moved(Slot::of(key).number()),
+                    _ => CommandError::CrossSlot,
+                };
+                return Some(self.reject(Some(spec), &error, chains, context));
+            }
+            Command::Connection(_) => return None,
+        };
+        match nodes.shared().serving() {
+            Serving::Everything => {}
+            Serving::Outside if nodes.view().is_none() => {
+                return Some(self.reject(Some(spec), &CommandError::ClusterDown, chains, context));
+            }
+            // It owns nothing, and sends everything on.
+            Serving::Outside => {}
+            Serving::Unconfirmed => return Some(Outcome::Busy),
+            Serving::Reads if spec.is_write() => {
+                let error = CommandError::ClusterDownReadsOnly;
+                return Some(self.reject(Some(spec), &error, chains, context));
+            }
+            Serving::Reads => {}
+        }
+        let view = nodes.view()?.clone();
+        match way(spec, argv.args, &view, self.asker()) {
+            Way::Here => None,
+            Way::Moved(slot, _) => {
+                let error = view.cluster.moved(slot.number());
+                Some(self.reject(Some(spec), &error, chains, context))
+            }
+            Way::CrossSlot => {
+                let error = CommandError::CrossSlot;
+                Some(self.reject(Some(spec), &error, chains, context))
+            }
+            Way::To(_) | Way::Apart | Way::Everywhere if !chains.is_empty() => {
+                self.unstage_and_run(spec, argv, chains, context)
+            }
+            Way::To(node) => {
+                let form = ReplyForm::Resp(self.client.version());
+                Some(send_on(spec, command, argv, node, form, context))
+            }
+            Way::Apart | Way::Everywhere => Some(self.begin_gather(spec, argv, &view, context)),
+        }
+    }
+
+    pub(super) fn asker(&self) -> Asker {
+        let at_replica = self.client.endpoint == Endpoint::Replica;
+        Asker {
+            knows_the_map: self.client.is_cluster_client || at_replica,
+            reads_replicas: self.client.is_readonly || at_replica,
+        }
+    }
+
+    /// Values that were streamed to a shard of this node, for a key of another: takes them out, and
+    /// runs the command with them as plain arguments.
+    fn unstage_and_run(
+        &mut self,
+        spec: &'static CommandSpec,
+        argv: &Argv<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Option<Outcome> {
+        let values = match self.unstage(chains, context) {
+            Ok(values) => values,
+            Err(Some(error)) => return Some(self.reject(Some(spec), &error, chains, context)),
+            Err(None) => return Some(Outcome::Busy),
+        };
+        let mut args = argv.args.to_vec();
+        for (staged, value) in argv.staged.iter().zip(&values) {
+            args[staged.position] = value;
+        }
+        let argv = Argv {
+            args: &args,
+            staged: &[],
+        };
+        let command = Command::parse(spec, argv).ok()?;
+        let outcome = self.run_elsewhere(spec, &command, &argv, chains, context)?;
+        if outcome != Outcome::Done {
+            self.pending = Some(Box::new(Pending::new(&argv, Vec::new())));
+        }
+        Some(outcome)
+    }
+
+    /// Takes streamed values out of their shards.
+    ///
+    /// # Errors
+    /// What to answer, or nothing if a token is taken.
+    pub(super) fn unstage(
+        &self,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Vec<Vec<u8>>, Option<CommandError>> {
+        if chains.iter().any(Option::is_none) {
+            return Err(Some(CommandError::OutOfMemory));
+        }
+        let mut mask = ShardMask::EMPTY;
+        let staged = chains.iter().flatten();
+        staged.for_each(|staged| mask.insert(staged.shard));
+        if !context.dispatcher.try_take_all(context.tokens, mask.iter()) {
+            return Err(None);
+        }
+        let staged = chains.drain(..).flatten();
+        Ok(staged
+            .map(|staged| context.tokens.shard(staged.shard).unstage(staged))
+            .collect())
+    }
+
+    // --- commands on several nodes ---
+
+    fn begin_gather(
+        &mut self,
+        spec: &'static CommandSpec,
+        argv: &Argv<'_>,
+        view: &View,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        if context.output.holes_count() > 0 {
+            return Outcome::Wait;
+        }
+        let (mut gather, parts) = if spec.keys_in(argv.args).next().is_some() {
+            Gather::by_keys(spec, argv.args, view)
+        } else {
+            let (gather, owners) = Gather::everywhere(spec.id, view);
+            let whole = |owner| (owner, argv.args.to_vec());
+            (gather, owners.into_iter().map(whole).collect())
+        };
+        let own = parts.iter().position(|(owner, _)| *owner == Owner::Own);
+        if let Some(part) = own {
+            match execute_part(spec, &parts[part].1, context) {
+                Some(reply) => {
+                    gather.fill(part, Reply::Bytes(reply));
+                }
+                None => return Outcome::Busy,
+            }
+        }
+        let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
+        let connection = context.id;
+        let Some(nodes) = context.dispatcher.nodes_mut() else {
+            return Outcome::Busy;
+        };
+        for (part, (owner, args)) in parts.iter().enumerate() {
+            let Owner::Node(node) = *owner else {
+                continue;
+            };
+            let destination = Destination {
+                connection,
+                target: Target::Part(part),
+                form: ReplyForm::Resp(RespVersion::Resp2),
+            };
+            let argv = Argv { args, staged: &[] };
+            let args = Pending::new(&argv, Vec::new());
+            let is_idempotent = !spec.is_write() || spec.id == CommandId::MSet;
+            let forward = Forward::new(destination, args, is_idempotent, node, None, now);
+            nodes.forward(forward);
+        }
+        self.gather = Some(Box::new(gather));
+        Outcome::Done
+    }
+
+    /// A part of the command that is gathered has come.
+    pub(crate) fn fill_part(&mut self, part: usize, reply: Reply) {
+        if let Some(gather) = &mut self.gather {
+            gather.fill(part, reply);
+        }
+    }
+
+    /// Replies the command that is gathered when all its parts are there. True if there is none any
+    /// more.
+    pub(super) fn finish_gather(&mut self, context: &mut Context<'_, '_>) -> bool {
+        let Some(gather) = &self.gather else {
+            return true;
+        };
+        if !gather.is_complete() {
+            return false;
+        }
+        let out = context.output.writer();
+        let start = out.len();
+        let whole = gather.reply(&mut Encoder::new(out, self.client.version()));
+        let mut outcome = Executed::Failed;
+        match whole {
+            Whole::Replied => outcome = Executed::Done,
+            Whole::Error(text) => {
+                out.truncate(start);
+                out.push(b'-');
+                out.extend_from_slice(&text);
+                out.extend_from_slice(b"\r\n");
+            }
+            Whole::Failed(failure) => {
+                out.truncate(start);
+                Encoder::new(out, self.client.version()).error(&error_of(failure));
+            }
+        }
+        context.dispatcher.count(gather.id(), outcome);
+        self.gather = None;
+        true
+    }
+}
+
+/// What a client is told whose command got no reply.
+pub(crate) fn error_of(failure: Failure) -> CommandError {
+    match failure {
+        Failure::NotExecuted => CommandError::TryAgain,
+        Failure::Unknown => CommandError::OutcomeUnknown,
+    }
+}
+
+/// Executes this node's own part of a command, and gives its reply in RESP2; `None` if a token is
+/// taken.
+fn execute_part(
+    spec: &'static CommandSpec,
+    args: &[&[u8]],
+    context: &mut Context<'_, '_>,
+) -> Option<Vec<u8>> {
+    let argv = Argv { args, staged: &[] };
+    let placement = context.dispatcher.placement();
+    let mask = match route(spec, &argv, &placement) {
+        Route::Connection => ShardMask::EMPTY,
+        Route::One(shard, _) => {
+            let mut mask = ShardMask::EMPTY;
+            mask.insert(shard);
+            mask
+        }
+        Route::Many(mask) => mask,
+        Route::All => ShardMask::first(context.tokens.shards_count()),
+    };
+    if !context.dispatcher.try_take_all(context.tokens, mask.iter()) {
+        return None;
+    }
+    if !context
+        .dispatcher
+        .may_execute(spec, args, false, context.tokens)
+    {
+        return None;
+    }
+    let Ok(Command::Data(command)) = Command::parse(spec, argv) else {
+        unreachable!("a part of a command that was parsed");
+    };
+    let mut reply = Vec::new();
+    let now = context.dispatcher.now();
+    let mut shards = held(context.tokens, context.dispatcher);
+    let mut sink = Encoder::new(&mut reply, RespVersion::Resp2);
+    execute(&command, &mut shards, &mut [], now, &mut sink);
+    Some(reply)
+}
