@@ -287,9 +287,9 @@ impl Coordinator {
         self.config.member.incarnation
     }
 
-    /// Whether no quorum answered for too long.
+    /// Whether no quorum answered for too long. Who slept could not hear, and gets as long again.
     pub(super) fn is_quorum_lost(&self, now: Time) -> bool {
-        let since = self.contact().max(Some(self.installed));
+        let since = self.contact().max(Some(self.installed)).max(self.resumed);
         since.is_some_and(|since| now.ms_since(since) > QUORUM_LOST_MS)
     }
 

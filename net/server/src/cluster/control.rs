@@ -91,6 +91,8 @@ pub(crate) struct Control<'n> {
     /// This node has copies that are being filled.
     has_learners: bool,
     looked_at: Time,
+    /// When a core found that it had slept, until a quorum has answered since.
+    woken_at: Option<Time>,
 }
 
 /// What control is made from.
@@ -119,6 +121,7 @@ impl<'n> Control<'n> {
             held: Vec::new(),
             has_learners: false,
             looked_at: Time(0),
+            woken_at: None,
         }
     }
 
@@ -165,6 +168,7 @@ impl<'n> Control<'n> {
     /// Does what is due.
     pub(crate) fn turn(&mut self, now: Time, dispatcher: &mut Dispatcher<'n>) -> Wanted {
         if self.shared.take_asleep() {
+            self.woken_at = Some(now);
             self.coordinator.confirm(now);
         }
         for _ in 0..MAIL_PER_TURN {
@@ -384,7 +388,16 @@ impl<'n> Control<'n> {
 
     /// Tells the cores how this node stands, and what has changed.
     fn stand(&mut self, now: Time) {
-        let standing = self.coordinator.serves(now);
+        let mut standing = self.coordinator.serves(now);
+        if self
+            .woken_at
+            .is_some_and(|at| self.coordinator.contact() >= Some(at))
+        {
+            self.woken_at = None;
+        }
+        if self.woken_at.is_some() && standing == Standing::Decided {
+            standing = Standing::Unconfirmed;
+        }
         let silent: Vec<NodeId> = self.coordinator.silent_members(now).collect();
         if silent != self.silent {
             self.silent = silent;

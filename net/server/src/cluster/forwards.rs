@@ -208,10 +208,14 @@ impl Forwards {
 
     /// The link to a node broke.
     pub(crate) fn handle_broken(&mut self, node: NodeId) {
+        self.give_up(|forward| forward.node == node);
+    }
+
+    /// Waits no longer for replies to some commands: they are sent again, or their outcome is unknown.
+    fn give_up(&mut self, is_lost: impl Fn(&Forward) -> bool) {
         for index in 0..self.places.len() {
             let place = &mut self.places[index];
-            let is_there = |forward: &Box<Forward>| forward.node == node;
-            if !place.forward.as_ref().is_some_and(is_there) {
+            if !place.forward.as_deref().is_some_and(&is_lost) {
                 continue;
             }
             if let Some(mut forward) = place.forward.take() {
@@ -224,6 +228,16 @@ impl Forwards {
                 }
             }
         }
+    }
+
+    /// A new topology: what is on its way to a node that does not own its keys any more is not waited
+    /// for.
+    pub(crate) fn handle_owners(&mut self, is_owner: impl Fn(NodeId, Range) -> bool) {
+        self.give_up(|forward| {
+            forward
+                .range
+                .is_some_and(|range| !is_owner(forward.node, range))
+        });
     }
 
     /// Keeps a command until the topology or a link has changed.

@@ -62,7 +62,18 @@ impl<'n> Nodes<'n> {
             self.shared.note_asleep();
         }
         self.now = now;
-        self.has_changed |= self.view.refresh(&self.shared.views);
+        if self.view.refresh(&self.shared.views) {
+            self.has_changed = true;
+            self.reroute();
+        }
+    }
+
+    /// What is on its way to a node that does not own its keys any more is not waited for.
+    fn reroute(&mut self) {
+        if let Some(view) = self.view.get() {
+            self.forwards
+                .handle_owners(|node, range| view.topology().copies(range).primary == node);
+        }
     }
 
     /// Sends what waited for a change.
