@@ -11,6 +11,7 @@ use fulmar_engine::{Eviction, KeyHasher};
 use fulmar_cluster::coordinator::{
     Config as CoordinatorConfig, Coordinator, Minority as CoordinatorMinority, Start,
 };
+use fulmar_cluster::membership::{Config as Gossip, Host, Identity, Membership};
 use fulmar_cluster::replication::{Limits, Replication};
 use fulmar_cluster::{ClusterId, HomeTable, Member, NodeId, ShardIndex, Time};
 use fulmar_shard::Shard;
@@ -18,9 +19,7 @@ use fulmar_shard::session::{MemberPorts, MemberView};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::clock::{self, Clock};
-use crate::cluster::{
-    ClusterStartError, ControlParts, Disk, Identity, Membership, Minority, Prepared, Shared,
-};
+use crate::cluster::{ClusterStartError, ControlParts, Disk, Minority, Prepared, Shared};
 use crate::config::{Config, Dispatch};
 use crate::core::{Core, Listener, Service};
 use crate::listener::listen;
@@ -312,11 +311,17 @@ impl ClusterParts {
         let member_view = MemberView::new(host.into(), ports, true);
         let ip = host.parse().unwrap_or(config.bind);
         let identity = Identity {
-            id: prepared.node,
+            node: prepared.node,
             incarnation: prepared.incarnation,
-            host: host.to_owned(),
-            ports,
-            cluster: SocketAddr::new(ip, prepared.port),
+            revision: 0,
+            cluster_address: SocketAddr::new(ip, prepared.port),
+            announce_host: Host::new(host).map_err(|_| ClusterStartError::Host)?,
+            resp_port: ports.resp,
+            replica_read_port: ports.replica,
+            http_port,
+            cores: config.shards,
+            weight: cluster.weight,
+            zone: cluster.zone.clone(),
         };
         let member = Member {
             id: prepared.node,
@@ -336,6 +341,8 @@ impl ClusterParts {
                 targets,
             },
         };
+        let known = prepared.saved.topology.as_ref();
+        let name_known = known.map(|topology| topology.cluster());
         let mut coordinator = CoordinatorConfig::new(member, prepared.saved, start);
         coordinator.replicas_wanted = cluster.replicas;
         coordinator.rebuild_delay_ms =
@@ -352,7 +359,11 @@ impl ClusterParts {
         );
         let control = ControlParts {
             coordinator: Coordinator::new(coordinator, Time(clock::boot_ms())),
-            membership: Membership::new(identity, cluster.join.clone()),
+            membership: Membership::new(
+                identity,
+                Gossip::new(shared.secret.clone(), name_known),
+                random()?,
+            ),
             udp: prepared.udp,
             disk: Disk::start(prepared.directory).map_err(ClusterStartError::Thread)?,
         };

@@ -8,12 +8,16 @@
 //! Tasks on shards need their tokens: they are done in order, each shard as its token can be had, over
 //! as many turns as that takes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use fulmar_cluster::coordinator::{Coordinator, Event, SealedPosition, Serving as Standing};
+use fulmar_cluster::coordinator::{
+    Coordinator, Event as Asked, SealedPosition, Serving as Standing,
+};
+use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
+use fulmar_cluster::membership::{Event, Identity, Membership};
 use fulmar_cluster::message::{Envelope, HandOver};
 use fulmar_cluster::{Copies, NodeId, Range, ShardIndex, Time, Topology};
 use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
@@ -21,7 +25,6 @@ use fulmar_shard::{Now, Shard};
 
 use super::disk::Disk;
 use super::frame::{self, Kind};
-use super::gossip_stub::{Identity, Membership};
 use super::links::Peer;
 use super::shared::{Serving, Shared};
 use super::state::State;
@@ -36,8 +39,8 @@ const MAIL_PER_TURN: usize = 64;
 const LOOK_MS: u64 = 25;
 /// How often copies are looked at.
 const COPIES_LOOK_MS: u64 = 50;
-const HEARTBEAT: u8 = 1;
-const GOSSIP: u8 = 2;
+/// How often the addresses of `--join` are called while nobody is known.
+const CALL_MS: u64 = 500;
 
 /// What shards are to do, one after the other.
 enum Work {
@@ -79,6 +82,10 @@ pub(crate) struct Control<'n> {
     membership: Membership,
     udp: UdpSocket,
     disk: Disk,
+    /// What is known of the other nodes, gone ones included.
+    known: BTreeMap<NodeId, Arc<Identity>>,
+    /// When to call the addresses of `--join` again.
+    call_at: Time,
     tasks: VecDeque<Task>,
     installed: Option<Arc<Topology>>,
     /// The members, or how this node stands, have changed since the view was made.
@@ -112,6 +119,8 @@ impl<'n> Control<'n> {
             membership: parts.membership,
             udp: parts.udp,
             disk: parts.disk,
+            known: BTreeMap::new(),
+            call_at: Time(0),
             tasks: VecDeque::new(),
             installed: None,
             is_view_old: false,
@@ -139,10 +148,12 @@ impl<'n> Control<'n> {
 
     /// A datagram of another node, or of anyone.
     pub(crate) fn handle_datagram(&mut self, bytes: &[u8], now: Time) {
-        match bytes.split_first() {
-            Some((&HEARTBEAT, payload)) => self.coordinator.handle_datagram(now, payload),
-            Some((&GOSSIP, payload)) => self.membership.handle_datagram(payload, now),
-            _ => {}
+        match open_datagram(&self.shared.secret, bytes) {
+            Ok(datagram) if datagram.kind == DatagramKind::Heartbeat => {
+                self.coordinator.handle_datagram(now, datagram.payload);
+            }
+            // It counts what is damaged, forged or foreign.
+            _ => self.membership.handle_datagram(bytes, now),
         }
     }
 
@@ -187,7 +198,7 @@ impl<'n> Control<'n> {
         if self.membership.next_deadline().is_some_and(|at| now >= at) {
             self.membership.handle_timeout(now);
         }
-        self.follow_membership();
+        self.follow_membership(now);
         self.follow_coordinator(dispatcher);
         while self.do_tasks(now, dispatcher.now()) {
             self.follow_coordinator(dispatcher);
@@ -211,40 +222,55 @@ impl<'n> Control<'n> {
         Some(at.clamp(now.plus_ms(1), now.plus_ms(LOOK_MS)))
     }
 
-    fn follow_membership(&mut self) {
-        while let Some((to, bytes)) = self.membership.poll_datagram() {
-            self.send_datagram(to, GOSSIP, &bytes);
+    fn follow_membership(&mut self, now: Time) {
+        if self.membership.peers().next().is_none() && now >= self.call_at {
+            self.call_at = now.plus_ms(CALL_MS);
+            for &seed in &self.shared.config.join {
+                self.membership.join(seed, now);
+            }
         }
-        let mut has_changed = false;
-        while self.membership.poll_event().is_some() {
-            has_changed = true;
+        while let Some((to, datagram)) = self.membership.poll_datagram() {
+            self.send_datagram(to, &datagram);
         }
-        if has_changed {
-            self.is_view_old = true;
-            let peers = self.membership.peers();
-            let addresses = peers.map(|peer| (peer.id, peer.cluster));
-            self.shared.set_addresses(addresses.collect());
+        while let Some(event) = self.membership.poll_event() {
+            match event {
+                Event::Up(node) | Event::Changed(node) => {
+                    self.is_view_old = true;
+                    self.known.insert(node.node, node);
+                    let known = self.known.values();
+                    let addresses = known.map(|node| (node.node, node.cluster_address));
+                    self.shared.set_addresses(addresses.collect());
+                }
+                // Its address stays known: who is a member is not decided here.
+                Event::Down(_) | Event::Renewed(_) | Event::ClusterLearnt(_) => {}
+            }
         }
     }
 
-    fn send_datagram(&self, to: SocketAddr, kind: u8, payload: &[u8]) {
-        let mut datagram = vec![kind];
-        datagram.extend_from_slice(payload);
+    fn send_datagram(&self, to: SocketAddr, datagram: &[u8]) {
         // A datagram may be lost anyway.
-        let _ = self.udp.send_to(&datagram, to);
+        let _ = self.udp.send_to(datagram, to);
+    }
+
+    fn send_heartbeat(&self, to: SocketAddr, payload: &[u8]) {
+        let mut datagram = Vec::new();
+        let cluster = self.shared.cluster();
+        let kind = DatagramKind::Heartbeat;
+        seal_datagram(&self.shared.secret, cluster, kind, payload, &mut datagram);
+        self.send_datagram(to, &datagram);
     }
 
     fn follow_coordinator(&mut self, dispatcher: &mut Dispatcher<'n>) {
         while let Some(event) = self.coordinator.poll_event() {
             match event {
-                Event::Send { to, envelope } => say(dispatcher, Peer::Node(to), &envelope),
-                Event::Hello { target, envelope } => say(dispatcher, Peer::Seed(target), &envelope),
-                Event::Datagram { to, bytes } => {
+                Asked::Send { to, envelope } => say(dispatcher, Peer::Node(to), &envelope),
+                Asked::Hello { target, envelope } => say(dispatcher, Peer::Seed(target), &envelope),
+                Asked::Datagram { to, bytes } => {
                     if let Some(address) = self.shared.address_of(to) {
-                        self.send_datagram(address, HEARTBEAT, &bytes);
+                        self.send_heartbeat(address, &bytes);
                     }
                 }
-                Event::Persist { serial, saved } => {
+                Asked::Persist { serial, saved } => {
                     let state = State {
                         node: self.shared.own,
                         incarnation: self.shared.incarnation,
@@ -254,8 +280,8 @@ impl<'n> Control<'n> {
                         tracing::warn!("the disk is slow: a state of the node waits");
                     }
                 }
-                Event::Install(topology) => self.begin(Work::Install(topology)),
-                Event::Seal {
+                Asked::Install(topology) => self.begin(Work::Install(topology)),
+                Asked::Seal {
                     serial,
                     nodes,
                     ranges,
@@ -265,9 +291,9 @@ impl<'n> Control<'n> {
                     ranges,
                     positions: Vec::new(),
                 }),
-                Event::Hold(ranges) => self.begin(Work::Hold(ranges)),
-                Event::Release(_) => self.begin(Work::Release),
-                Event::Left => self.shared.note_left(),
+                Asked::Hold(ranges) => self.begin(Work::Hold(ranges)),
+                Asked::Release(_) => self.begin(Work::Release),
+                Asked::Left => self.shared.note_left(),
             }
         }
     }
@@ -302,6 +328,7 @@ impl<'n> Control<'n> {
         match task.work {
             Work::Install(topology) => {
                 self.shared.set_cluster(topology.cluster());
+                self.membership.learn_cluster(topology.cluster());
                 self.held.clear();
                 note(&topology, self.shared.own);
                 self.has_learners = topology
@@ -432,7 +459,7 @@ impl<'n> Control<'n> {
             if id == self.shared.own {
                 return self.shared.member_view.clone();
             }
-            match self.membership.peer(id) {
+            match self.known.get(&id) {
                 Some(peer) => peer_view(peer, !self.silent.contains(&id)),
                 None => MemberView::new("".into(), unknown, false),
             }
@@ -492,7 +519,13 @@ fn say(dispatcher: &mut Dispatcher<'_>, peer: Peer, envelope: &Envelope) {
 }
 
 fn peer_view(peer: &Identity, is_heard: bool) -> MemberView {
-    MemberView::new(peer.host.as_str().into(), peer.ports, is_heard)
+    let ports = MemberPorts {
+        resp: peer.resp_port,
+        replica: peer.replica_read_port,
+        http: peer.http_port,
+        cluster: peer.cluster_address.port(),
+    };
+    MemberView::new(peer.announce_host.as_str().into(), ports, is_heard)
 }
 
 /// Logs what a topology means to this node.

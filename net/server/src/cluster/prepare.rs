@@ -46,6 +46,9 @@ pub enum ClusterStartError {
         /// Why.
         error: io::Error,
     },
+    /// Nobody has a host of such a name.
+    #[error("--announce: a host's name has at most 253 bytes")]
+    Host,
     /// No thread to write to the disk with.
     #[error("cannot start the thread that writes the node's state: {0}")]
     Thread(io::Error),

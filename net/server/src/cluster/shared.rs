@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fulmar_cluster::{ClusterId, Incarnation, NodeId};
+use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId};
 
 use fulmar_shard::session::MemberView;
 
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) config: ClusterConfig,
     pub(crate) own: NodeId,
     pub(crate) incarnation: Incarnation,
+    /// What all nodes of the cluster know.
+    pub(crate) secret: ClusterSecret,
     pub(crate) views: Views,
     /// This node as clients are told of it.
     pub(crate) member_view: MemberView,
@@ -64,6 +66,7 @@ impl Shared {
         member_view: MemberView,
     ) -> Self {
         Self {
+            secret: ClusterSecret::new(&config.secret),
             config,
             own,
             incarnation,
