@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use fulmar_engine::Eviction;
 use crate::cluster::ClusterConfig;
+use fulmar_engine::Eviction;
 
 /// How a core reaches another core's shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

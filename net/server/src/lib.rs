@@ -40,7 +40,7 @@ mod token;
 
 pub use cluster::{ClusterConfig, Minority};
 pub use config::{Config, Dispatch};
-pub use fulmar_engine::Eviction;
 pub use fulmar_cluster::Zone;
 pub use fulmar_cluster::topology::ZONE_BYTES_MAX;
+pub use fulmar_engine::Eviction;
 pub use start::{Server, Shutdown, StartError, Summary};

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fulmar_engine::{Eviction, KeyHasher};
 use fulmar_cluster::coordinator::{
     Config as CoordinatorConfig, Coordinator, Minority as CoordinatorMinority, Start,
 };
 use fulmar_cluster::membership::{Config as Gossip, Host, Identity, Membership};
 use fulmar_cluster::replication::{Limits, Replication};
 use fulmar_cluster::{ClusterId, HomeTable, Member, NodeId, ShardIndex, Time};
+use fulmar_engine::{Eviction, KeyHasher};
 use fulmar_shard::Shard;
 use fulmar_shard::session::{MemberPorts, MemberView};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
