@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch:    header | entry*          told: header | message*
-//! header:   epoch u64 | from address | to address | session u64 | number u64
+//! header:   epoch u64 | from address | to address | session u64 | number u64 | group u64
 //! address:  node u64 | core u16 | incarnation u64
 //! entry:    kind u8 | range u16 | term u64 | seq u64 | what the kind has
 //! message:  kind u8 | what the kind has
@@ -48,7 +48,7 @@ const FROM_SEQ: u8 = 1;
 const FROM_SYNC: u8 = 2;
 
 /// Bytes of an encoded header.
-pub const HEADER_BYTES: usize = 8 + 2 * (8 + 2 + 8) + 8 + 8;
+pub const HEADER_BYTES: usize = 8 + 2 * (8 + 2 + 8) + 8 + 8 + 8;
 
 /// Why bytes are no batch, or no messages. What came before in them may have been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -80,6 +80,7 @@ impl Header {
         }
         out.put_u64_le(self.session);
         out.put_u64_le(self.number);
+        out.put_u64_le(self.group);
     }
 
     /// Reads one from the front of `input`.
@@ -93,6 +94,7 @@ impl Header {
             to: decode_address(input)?,
             session: input.try_get_u64_le()?,
             number: input.try_get_u64_le()?,
+            group: input.try_get_u64_le()?,
         })
     }
 }
@@ -630,6 +632,7 @@ mod tests {
             to: address(8),
             session: 9,
             number: 10,
+            group: 11,
         };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);

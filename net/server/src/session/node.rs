@@ -182,13 +182,12 @@ fn handle_follower(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<S
         .tokens
         .shard(shard)
         .replicate(now, |replication, _| {
-            // The header alone acknowledges.
-            if input.is_empty() {
-                replication.handle_control(&header, &Control::Ack { positions: &[] }, time);
+            if !replication.begin_control(&header, time) {
+                return true;
             }
             let mut outcome = Ok(());
             while !input.is_empty() && outcome.is_ok() {
-                outcome = decode_control(&mut input, &mut Follower(&header, replication, time));
+                outcome = decode_control(&mut input, &mut Follower(replication));
             }
             outcome.is_ok()
         });
@@ -196,11 +195,11 @@ fn handle_follower(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<S
     (told != Some(true)).then_some(Stop::Close)
 }
 
-struct Follower<'a>(&'a Header, &'a mut Replication, Time);
+struct Follower<'a>(&'a mut Replication);
 
 impl ControlSink for Follower<'_> {
     fn control(&mut self, control: &Control<'_>) {
-        self.1.handle_control(self.0, control, self.2);
+        self.0.handle_control(control);
     }
 }
 
