@@ -122,6 +122,11 @@ impl Cache {
         self.index.len()
     }
 
+    /// Number of items of one range, as [`len`](Self::len) counts them. O(1).
+    pub fn range_len(&self, range: u16) -> usize {
+        self.index.range_len(range)
+    }
+
     /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

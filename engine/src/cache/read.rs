@@ -106,9 +106,18 @@ impl Cache {
     /// A live item chosen by `random`; nearly uniform. Bounded work, so that it may miss when
     /// nearly all items have expired and wait to be reclaimed.
     pub fn random(&self, random: u64, now: Time) -> Option<Item<'_>> {
-        let handle = self
-            .index
-            .random(random, |handle| self.is_live(handle, now))?;
+        self.random_in(0..usize::from(self.config.ranges_count), random, now)
+    }
+
+    /// As `random`, but of one range alone.
+    pub fn random_of_range(&self, range: u16, random: u64, now: Time) -> Option<Item<'_>> {
+        let range = usize::from(range);
+        self.random_in(range..range + 1, random, now)
+    }
+
+    fn random_in(&self, ranges: Range<usize>, random: u64, now: Time) -> Option<Item<'_>> {
+        let is_live = |handle| self.is_live(handle, now);
+        let handle = self.index.random(ranges, random, is_live)?;
         Some(self.item(handle))
     }
 

@@ -74,6 +74,12 @@ impl Index {
         self.entries_count
     }
 
+    /// Number of entries of one range.
+    #[inline]
+    pub(crate) fn range_len(&self, range: u16) -> usize {
+        self.ranges[usize::from(range)].len()
+    }
+
     /// Bytes held: ranges, directories, tables and the allocator's share of each.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
@@ -209,27 +215,29 @@ impl Index {
         0
     }
 
-    /// An entry chosen by `random` for which `is_wanted` holds. Bounded work: it may miss when
-    /// nearly all entries are unwanted.
+    /// An entry of some ranges chosen by `random` for which `is_wanted` holds. Bounded work: it may
+    /// miss when nearly all entries are unwanted.
     pub(crate) fn random(
         &self,
+        ranges: Range<usize>,
         random: u64,
         mut is_wanted: impl FnMut(Handle) -> bool,
     ) -> Option<Handle> {
         if self.entries_count == 0 {
             return None;
         }
+        let ranges = &self.ranges[ranges];
         let mut state = random;
         for _ in 0..RANDOM_PROBES_MAX {
             state = mix(state);
-            let range = &self.ranges[scaled(state, self.ranges.len())];
+            let range = &ranges[scaled(state, ranges.len())];
             state = mix(state);
             if let Some(handle) = range.random(state).filter(|&handle| is_wanted(handle)) {
                 return Some(handle);
             }
         }
-        let start = scaled(mix(state), self.ranges.len());
-        let (before, after) = self.ranges.split_at(start);
+        let start = scaled(mix(state), ranges.len());
+        let (before, after) = ranges.split_at(start);
         let tables = after.iter().chain(before).flat_map(RangeIndex::tables);
         let mut walked = tables.take(RANDOM_TABLES_MAX).flat_map(Table::iter);
         walked.find(|&handle| is_wanted(handle))
@@ -447,10 +455,15 @@ mod tests {
         }
         let mut seen = HashSet::new();
         for random in 0..2_000 {
-            seen.insert(index.random(random, |_| true).expect("not empty").0);
+            seen.insert(index.random(0..50, random, |_| true).expect("not empty").0);
         }
         assert_eq!(seen.len(), 10);
-        assert_eq!(index.random(1, |_| false), None);
+        assert_eq!(index.random(0..50, 1, |_| false), None);
+        for random in 0..100 {
+            let found = index.random(3..4, random, |_| true);
+            assert_eq!(found, Some(Handle(3)));
+            assert_eq!(index.random(10..11, random, |_| true), None);
+        }
     }
 
     #[test]

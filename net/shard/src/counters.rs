@@ -92,6 +92,8 @@ pub struct ShardStats {
     pub commands: Counters,
     /// The engine's counts and sizes.
     pub engine: Stats,
+    /// Items that count as this node's: those of ranges whose primary it is.
+    pub shown_items: u64,
     /// Keys watched right now.
     pub watched_keys: u64,
 }
@@ -101,6 +103,7 @@ impl ShardStats {
     pub fn add(&mut self, other: &Self) {
         self.commands.add(&other.commands);
         add_engine(&mut self.engine, &other.engine);
+        self.shown_items += other.shown_items;
         self.watched_keys += other.watched_keys;
     }
 }

@@ -32,6 +32,7 @@ pub mod session;
 mod shard;
 mod shard_mask;
 mod shard_set;
+mod shown;
 mod sliced;
 mod transaction;
 mod value_sink;

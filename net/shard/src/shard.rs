@@ -125,6 +125,7 @@ impl Shard {
         ShardStats {
             commands: self.counters.clone(),
             engine: self.cache.stats(),
+            shown_items: self.shown_len() as u64,
             watched_keys: self.watches.keys_count() as u64,
         }
     }

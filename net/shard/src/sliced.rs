@@ -5,6 +5,7 @@
 //! sliced.
 
 use fulmar_cluster::ShardIndex;
+use fulmar_engine::Item;
 use fulmar_protocol::command::Argv;
 use fulmar_protocol::command::glob;
 use fulmar_protocol::command::table::{CommandId, CommandSpec};
@@ -161,12 +162,15 @@ impl KeyList {
 
     /// Adds the matching keys of the next slice of a walk; true when all shards are done.
     fn walk(&mut self, walk: &mut Walk, shards: &mut dyn ShardSet, now: Now) -> bool {
-        let cache = &shards.at(walk.shard.index()).cache;
-        walk.cursor = cache.walk(walk.cursor, SLICE_KEYS, now.time, &mut |item| {
-            if glob::is_match(&walk.pattern, item.key()) {
+        let shard = &*shards.at(walk.shard.index());
+        let mut visit = |item: Item<'_>| {
+            if glob::is_match(&walk.pattern, item.key()) && shard.shows(item.key()) {
                 self.push(item.key());
             }
-        });
+        };
+        walk.cursor = shard
+            .cache
+            .walk(walk.cursor, SLICE_KEYS, now.time, &mut visit);
         if walk.cursor == 0 {
             walk.shard = ShardIndex(walk.shard.0 + 1);
         }

@@ -465,6 +465,13 @@ fn ranges_are_walked_and_dropped_one_by_one_in_bounded_steps() {
         }
     }
     assert_eq!(seen.len(), expected);
+    assert_eq!(cache.range_len(3), expected);
+    for random in 0..100 {
+        let item = cache
+            .random_of_range(3, random, Time(0))
+            .expect("not empty");
+        assert_eq!(item.key()[0] % 5, 3);
+    }
     let (mut cursor, mut steps) = (0, 0);
     loop {
         let before = cache.len();
@@ -476,6 +483,7 @@ fn ranges_are_walked_and_dropped_one_by_one_in_bounded_steps() {
         }
     }
     assert!(steps > 3);
+    assert_eq!(cache.range_len(3), 0);
     assert_eq!(cache.len(), items_count as usize - expected);
     cache.check_integrity();
     assert_eq!(

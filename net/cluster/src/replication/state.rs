@@ -156,6 +156,12 @@ impl Replication {
         self.role(range) == Role::Primary
     }
 
+    /// The ranges at home on this core whose primary this node is.
+    pub fn primary_ranges(&self) -> impl Iterator<Item = Range> + '_ {
+        let primaries = self.copies.iter().filter(|copy| copy.role == Role::Primary);
+        primaries.map(|copy| copy.range)
+    }
+
     /// What this node is to a range at home on this core.
     #[must_use]
     pub fn role(&self, range: Range) -> Role {

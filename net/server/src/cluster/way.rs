@@ -36,12 +36,16 @@ pub(crate) enum Way {
 pub(crate) fn way(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) -> Way {
     match spec.scope {
         Scope::Connection => Way::Here,
-        Scope::AllShards if asker.knows_the_map || view.topology().members().len() == 1 => {
-            Way::Here
-        }
+        Scope::AllShards if asker.knows_the_map || is_alone(view) => Way::Here,
         Scope::AllShards => Way::Everywhere,
         Scope::Keys => way_of_keys(spec, args, view, asker),
     }
+}
+
+/// Whether this node is all of the cluster. Who has not joined yet is not: it has nothing.
+fn is_alone(view: &View) -> bool {
+    let mut members = view.topology().members().iter();
+    members.all(|member| member.id == view.own())
 }
 
 fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) -> Way {
@@ -148,6 +152,24 @@ pub(super) mod tests {
         assert_eq!(of("msetnx foo 1 bar 2", PLAIN), Way::CrossSlot);
         assert_eq!(of("dbsize", PLAIN), Way::Everywhere);
         assert_eq!(of("ping", PLAIN), Way::Here);
+    }
+
+    #[test]
+    fn only_the_whole_cluster_answers_for_all_keys() {
+        let member = Member {
+            id: NodeId(1),
+            incarnation: Incarnation(1),
+            cores: 1,
+            weight: 1,
+            zone: Zone::default(),
+        };
+        let founded = Topology::founded(ClusterId(1), member, 1);
+        let args: &[&[u8]] = &[b"dbsize"];
+        let spec = lookup(args).expect("a command");
+        for (own, expected) in [(1, Way::Here), (2, Way::Everywhere)] {
+            let view = view_of(NodeId(own), founded.clone());
+            assert_eq!(way(spec, args, &view, PLAIN), expected);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Context<'_> {
     pub(super) fn random_key(&mut self) -> Result<(), CommandError> {
         let shards_count = self.shards.count();
         let total: usize = (0..shards_count)
-            .map(|index| self.shards.at(index).cache.len())
+            .map(|index| self.shards.at(index).shown_len())
             .sum();
         if total == 0 {
             self.reply.null();
@@ -38,15 +38,17 @@ impl Context<'_> {
         // Weighted by size: the shard that holds the nth of all items.
         let mut nth = usize::try_from(random % total as u64).expect("below a usize");
         let mut first = 0;
-        while nth >= self.shards.at(first).cache.len() {
-            nth -= self.shards.at(first).cache.len();
+        loop {
+            let count = self.shards.at(first).shown_len();
+            if nth < count {
+                break;
+            }
+            nth -= count;
             first += 1;
         }
         // If all that the shard still holds is expired, another one answers.
         for index in (first..shards_count).chain(0..first) {
-            let shard = self.shards.at(index);
-            let random = shard.next_random();
-            if let Some(item) = shard.cache.random(random, self.now.time) {
+            if let Some(item) = self.shards.at(index).random_shown(self.now) {
                 self.reply.bulk(item.key());
                 return Ok(());
             }
@@ -72,14 +74,19 @@ impl Context<'_> {
         let mut engine_cursor = cursor >> CURSOR_SHARD_BITS;
         let mut looked_at = 0;
         while index < shards_count && looked_at < limit {
-            let cache = &self.shards.at(index).cache;
+            let shard = &*self.shards.at(index);
+            let is_wanted = |key: &[u8]| {
+                is_wanted_type
+                    && pattern.is_none_or(|pattern| glob::is_match(pattern, key))
+                    && shard.shows(key)
+            };
             let mut visited = 0;
             let rest = limit - looked_at;
-            engine_cursor = cache.scan(engine_cursor, rest, self.now.time, &mut |item| {
+            let time = self.now.time;
+            engine_cursor = shard.cache.scan(engine_cursor, rest, time, &mut |item| {
                 visited += 1;
-                let key = item.key();
-                if is_wanted_type && pattern.is_none_or(|pattern| glob::is_match(pattern, key)) {
-                    found.push(key);
+                if is_wanted(item.key()) {
+                    found.push(item.key());
                 }
             });
             assert!(
@@ -116,7 +123,7 @@ impl Context<'_> {
     pub(super) fn db_size(&mut self) -> Result<(), CommandError> {
         let shards_count = self.shards.count();
         let total: usize = (0..shards_count)
-            .map(|index| self.shards.at(index).cache.len())
+            .map(|index| self.shards.at(index).shown_len())
             .sum();
         self.reply
             .integer(i64::try_from(total).expect("bounded by memory"));
@@ -133,11 +140,12 @@ impl Context<'_> {
 
     fn for_each_match(&mut self, pattern: &[u8], mut visit: impl FnMut(&mut dyn ReplySink, &[u8])) {
         for index in 0..self.shards.count() {
-            let cache = &self.shards.at(index).cache;
+            let shard = &*self.shards.at(index);
             let mut cursor = 0;
             loop {
-                cursor = cache.scan(cursor, KEYS_BATCH, self.now.time, &mut |item| {
-                    if glob::is_match(pattern, item.key()) {
+                let time = self.now.time;
+                cursor = shard.cache.scan(cursor, KEYS_BATCH, time, &mut |item| {
+                    if glob::is_match(pattern, item.key()) && shard.shows(item.key()) {
                         visit(self.reply, item.key());
                     }
                 });

@@ -215,13 +215,13 @@ fn write_cluster(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
 }
 
 fn write_keyspace(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
-    let engine = &snapshot.stats.shards.engine;
-    if engine.items > 0 {
-        write!(
-            out,
-            "db0:keys={},expires={}\r\n",
-            engine.items, engine.items_with_ttl
-        )?;
+    let shards = &snapshot.stats.shards;
+    let (shown, held) = (shards.shown_items, shards.engine.items);
+    if shown > 0 {
+        // Deadlines are not counted by range: those of replicas are taken to be as many as others.
+        let with_ttl = u128::from(shards.engine.items_with_ttl) * u128::from(shown);
+        let with_ttl = with_ttl / u128::from(held.max(1));
+        write!(out, "db0:keys={shown},expires={with_ttl}\r\n")?;
     }
     Ok(())
 }

@@ -1,0 +1,77 @@
+//! Commands on all keys: what a plain client is told is the whole cluster's, once.
+
+use std::collections::BTreeSet;
+
+use crate::support::{Client, Cluster, settle, three};
+
+const KEYS: usize = 600;
+
+fn fill(cluster: &Cluster) {
+    let mut client = cluster.nodes[0].client();
+    for number in 0..KEYS {
+        assert_eq!(client.run(&format!("SET key:{number} v")), "+OK");
+    }
+}
+
+/// A client that asked for the map, to whom a node answers for itself.
+fn knowing(cluster: &Cluster, node: usize) -> Client {
+    let mut client = cluster.nodes[node].client();
+    client.run("CLUSTER NODES");
+    client
+}
+
+#[test]
+fn what_is_held_as_a_replica_does_not_count() {
+    let cluster = three();
+    fill(&cluster);
+    let total: i64 = KEYS.try_into().expect("small");
+    let sizes = |cluster: &Cluster| -> Vec<i64> {
+        let nodes = 0..cluster.nodes.len();
+        nodes
+            .map(|node| knowing(cluster, node).number("DBSIZE"))
+            .collect()
+    };
+    assert_eq!(sizes(&cluster).iter().sum::<i64>(), total);
+    assert!(sizes(&cluster).iter().all(|&size| size > 0));
+    let mut keys = BTreeSet::new();
+    for node in 0..cluster.nodes.len() {
+        assert_eq!(cluster.nodes[node].client().number("DBSIZE"), total);
+        let mut client = knowing(&cluster, node);
+        let own = client.run("KEYS *");
+        let own: Vec<&str> = own[1..own.len() - 1].split(' ').collect();
+        assert_eq!(i64::try_from(own.len()), Ok(sizes(&cluster)[node]));
+        for _ in 0..20 {
+            let random = client.run("RANDOMKEY");
+            assert!(own.contains(&random.as_str()), "{random}");
+        }
+        let keyspace = client.info("db0");
+        assert!(
+            keyspace.starts_with(&format!("keys={},", own.len())),
+            "{keyspace}"
+        );
+        keys.extend(own.into_iter().map(str::to_owned));
+        let all = cluster.nodes[node].client().run("KEYS *");
+        assert_eq!(all.split(' ').count(), KEYS);
+    }
+    assert_eq!(keys.len(), KEYS);
+}
+
+#[test]
+fn flushall_of_a_plain_client_empties_all_nodes_and_their_copies() {
+    let cluster = three();
+    fill(&cluster);
+    let mut client = cluster.nodes[1].client();
+    assert_eq!(client.run("FLUSHALL"), "+OK");
+    for node in &cluster.nodes {
+        assert_eq!(node.client().number("DBSIZE"), 0);
+    }
+    settle("the copies are empty", || {
+        cluster.nodes.iter().all(|node| {
+            let mut client = Client::connect(node.replica());
+            (0..KEYS).step_by(7).all(|number| {
+                let reply = client.run(&format!("GET key:{number}"));
+                reply == "nil" || reply.starts_with("-MOVED")
+            })
+        })
+    });
+}

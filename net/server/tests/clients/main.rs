@@ -1,0 +1,4 @@
+//! Clients of a cluster: real nodes in this process, real sockets.
+
+mod all_keys;
+mod support;
