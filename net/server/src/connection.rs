@@ -321,6 +321,11 @@ impl Connection {
         self.session.note_active(now);
     }
 
+    /// When it is to be served though nothing happens; `None` unless it waits for acknowledgements.
+    pub(crate) fn wakes_at(&self) -> Option<fulmar_cluster::Time> {
+        self.session.wakes_at()
+    }
+
     /// Takes no more input; ends when the commands in it are answered.
     pub(crate) fn finish(&mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) -> Progress {
         self.peer_ended = true;

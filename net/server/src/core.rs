@@ -6,12 +6,14 @@
 //! so glommio's reactor stays out of the data path; it has no other task today.
 
 mod nodes;
+mod waits;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use self::nodes::Connecting;
+use self::waits::Waits;
 use crate::clock;
 use crate::cluster::{Control, ControlParts, Peer};
 use crate::connection::{Connection, Progress};
@@ -96,6 +98,7 @@ pub(crate) struct Core<'n> {
     backlog: VecDeque<Batch>,
     janitor: Janitor,
     connecting: Connecting,
+    waits: Waits,
     /// What the first core of a cluster's node does beside serving.
     control: Option<Box<Control<'n>>>,
     /// Where the next look for idle connections begins.
@@ -131,6 +134,7 @@ impl<'n> Core<'n> {
             backlog: VecDeque::new(),
             janitor: Janitor::default(),
             connecting: Connecting::default(),
+            waits: Waits::default(),
             control,
             idle_check_at: 0,
             draining_ticks: None,
@@ -211,6 +215,7 @@ impl<'n> Core<'n> {
                 Operation::Connect => self.handle_connected(id.index(), completion.result),
                 Operation::Datagram => self.handle_datagram(completion),
                 Operation::Control => self.handle_control_timer(),
+                Operation::Patience => self.waits.timer_came(),
                 Operation::Wake => self.handle_disk(completion.more),
             }
         }
@@ -502,6 +507,7 @@ impl<'n> Core<'n> {
         self.ring.timer(Operation::Tick, now_ms + TICK_MS);
         self.janitor.look(now_ms);
         self.dispatcher.tick();
+        self.waits.tick();
         if self.node.is_stopping() {
             self.drain();
         } else {

@@ -94,6 +94,10 @@ pub(crate) struct Dispatcher<'n> {
     /// The way to other nodes, if this one is of a cluster.
     nodes: Option<Box<Nodes<'n>>>,
     has_posted: bool,
+    /// A follower has acknowledged something.
+    has_news: bool,
+    /// Connections that wait for acknowledgements from now on.
+    waiting: Vec<ConnectionId>,
     written: Vec<ShardIndex>,
     /// There is more for copies on other nodes than went out in the last turn.
     has_copies_to_tell: bool,
@@ -128,6 +132,8 @@ impl<'n> Dispatcher<'n> {
                 .as_ref()
                 .map(|shared| Box::new(Nodes::new(shared))),
             has_posted: false,
+            has_news: false,
+            waiting: Vec::new(),
             written: Vec::new(),
             has_copies_to_tell: false,
         }
@@ -429,6 +435,26 @@ impl<'n> Dispatcher<'n> {
     /// Whether something was left for control since the last call.
     pub(crate) fn take_posted(&mut self) -> bool {
         std::mem::take(&mut self.has_posted)
+    }
+
+    /// A follower has acknowledged something: connections of any core may wait for it.
+    pub(crate) fn note_news(&mut self) {
+        self.has_news = true;
+    }
+
+    /// Whether there was news since the last call.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    /// A connection is to be served again when there is news, or when it says.
+    pub(crate) fn note_waiting(&mut self, id: ConnectionId) {
+        self.waiting.push(id);
+    }
+
+    /// The connections that wait since the last call.
+    pub(crate) fn take_waiting(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.waiting)
     }
 
     /// Takes all of `shards`, or none.

@@ -45,6 +45,10 @@ pub(crate) struct Link {
     inbox: Receiver<Message>,
     sender: Sender<Message>,
     asleep: Line<AtomicBool>,
+    /// Something was left for the core outside its inbox.
+    nudged: AtomicBool,
+    /// Connections of the core wait for followers' acknowledgements.
+    awaits_news: AtomicBool,
     doorbell: AtomicI32,
     pub(crate) counters: Counters,
     pub(crate) commands: CommandCounters,
@@ -187,6 +191,8 @@ impl Link {
             inbox,
             sender,
             asleep: Line(AtomicBool::new(false)),
+            nudged: AtomicBool::new(false),
+            awaits_news: AtomicBool::new(false),
             doorbell: AtomicI32::new(-1),
             counters: Counters::default(),
             commands: CommandCounters::default(),
@@ -208,11 +214,27 @@ impl Link {
     pub(crate) fn send(&self, message: Message) -> bool {
         let sent = self.sender.try_send(message);
         assert!(sent.is_ok(), "an inbox has room for every batch in flight");
-        self.nudge()
+        self.must_be_rung()
     }
 
-    /// Whether the core sleeps and must be rung, by this caller alone, to see what was left for it.
+    /// Makes the core look once more at what was left for it; true if it sleeps and must be rung, by
+    /// this caller alone.
     pub(crate) fn nudge(&self) -> bool {
+        self.nudged.store(true, Ordering::Relaxed);
+        self.must_be_rung()
+    }
+
+    /// Whether connections of the core wait for acknowledgements.
+    pub(crate) fn awaits_news(&self) -> bool {
+        self.awaits_news.load(Ordering::SeqCst)
+    }
+
+    /// Notes whether some do. To be set before the look that finds nothing.
+    pub(crate) fn set_awaits_news(&self, awaits: bool) {
+        self.awaits_news.store(awaits, Ordering::SeqCst);
+    }
+
+    fn must_be_rung(&self) -> bool {
         // Between leaving something and reading `asleep`; its twin stands in `fall_asleep`.
         fence(Ordering::SeqCst);
         self.asleep.0.load(Ordering::Relaxed) && self.asleep.0.swap(false, Ordering::Relaxed)
@@ -224,13 +246,17 @@ impl Link {
         (fd >= 0).then_some(fd)
     }
 
-    /// Announces sleep; false if there is a message, then the core must not sleep.
+    /// Announces sleep; false if there is a message or a nudge, then the core must not sleep.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.asleep.0.store(true, Ordering::Relaxed);
-        // Between storing `asleep` and checking the queue.
+        // Between storing `asleep` and checking what was left.
         fence(Ordering::SeqCst);
-        if self.inbox.is_empty() {
+        let is_nudged = self.nudged.load(Ordering::Relaxed);
+        if self.inbox.is_empty() && !is_nudged {
             return true;
+        }
+        if is_nudged {
+            self.nudged.store(false, Ordering::Relaxed);
         }
         self.wake_up();
         false

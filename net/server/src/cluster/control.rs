@@ -445,6 +445,8 @@ impl<'n> Control<'n> {
         {
             let view = self.view(topology, standing);
             self.shared.views.publish(View::new(view));
+            self.shared.note_news();
+            self.wake_all = true;
         }
     }
 

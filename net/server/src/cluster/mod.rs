@@ -10,11 +10,14 @@
 //! way.rs       where a command goes
 //! gather.rs    a command whose parts several nodes execute
 //! control.rs   the first core's extra duty: coordinator, membership
+//! writes.rs    what a connection has written, for WAIT
+//! acknowledgements.rs  who has it
 //! prepare.rs   before the cores start
 //! disk.rs      what a node must not forget, persisted by a thread of its own
 //! ```
 
 mod config;
+mod acknowledgements;
 mod control;
 mod disk;
 mod forwards;
@@ -30,7 +33,9 @@ mod view;
 mod way;
 
 pub use config::{ClusterConfig, Minority};
+mod writes;
 pub(crate) use control::{Control, Parts as ControlParts};
+pub(crate) use acknowledgements::Acknowledgements;
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, Failure, Forward, Reply, Target};
 pub(crate) use gather::{Gather, Whole};
@@ -41,3 +46,4 @@ pub(crate) use prepare::Prepared;
 pub(crate) use shared::{Mail, Serving, Shared};
 pub(crate) use view::{Owner, View};
 pub(crate) use way::{Asker, Way, way};
+pub(crate) use writes::{RangeSet, Writes};

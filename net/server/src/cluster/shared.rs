@@ -1,7 +1,7 @@
 //! What the cores of a node share of its cluster.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     /// Some core found that it was asleep for too long; control has not seen it yet.
     was_asleep: AtomicBool,
     mail: (Sender<Mail>, Receiver<Mail>),
+    /// Counts what may end a WAIT.
+    news: AtomicU64,
     /// Where nodes listen for each other, members or not.
     addresses: Mutex<Vec<(NodeId, SocketAddr)>>,
 }
@@ -77,6 +79,7 @@ impl Shared {
             serving: AtomicU8::new(Serving::Outside as u8),
             was_asleep: AtomicBool::new(false),
             mail: bounded(MAIL_MAX),
+            news: AtomicU64::new(0),
             addresses: Mutex::default(),
         }
     }
@@ -105,6 +108,16 @@ impl Shared {
     /// Whether a core has called [`note_asleep`](Self::note_asleep) since the last call.
     pub(crate) fn take_asleep(&self) -> bool {
         self.was_asleep.swap(false, Ordering::SeqCst)
+    }
+
+    /// A follower has acknowledged something, or the view is another: a WAIT may be over.
+    pub(crate) fn note_news(&self) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often there was something.
+    pub(crate) fn news(&self) -> u64 {
+        self.news.load(Ordering::SeqCst)
     }
 
     pub(crate) fn note_left(&self) {

@@ -117,6 +117,7 @@ impl Core<'_> {
             };
             self.follow(destination.connection, progress);
         }
+        self.tend_waits();
         self.dispatcher.replicate();
         for shard in self.dispatcher.take_written() {
             if self.node.links[shard.index()].nudge() {

@@ -67,6 +67,8 @@ pub(crate) enum Operation {
     Control,
     /// What another thread did for this core is done.
     Wake,
+    /// A connection has waited long enough.
+    Patience,
 }
 
 impl Operation {
@@ -85,7 +87,8 @@ impl Operation {
             10 => Self::Connect,
             11 => Self::Datagram,
             12 => Self::Control,
-            _ => Self::Wake,
+            13 => Self::Wake,
+            _ => Self::Patience,
         }
     }
 }

@@ -4,6 +4,7 @@ mod http;
 mod link;
 mod lookahead;
 mod node;
+mod node_waits;
 mod nodes;
 mod resp;
 
@@ -143,6 +144,15 @@ impl Session {
     pub(crate) fn greet(&self, output: &mut Output, dispatcher: &Dispatcher<'_>) {
         if let Self::Link(session) = self {
             session.greet(dispatcher, output.writer());
+        }
+    }
+
+    /// When it is to be served though nothing happens; `None` unless it waits for acknowledgements.
+    pub(crate) fn wakes_at(&self) -> Option<fulmar_cluster::Time> {
+        match self {
+            Self::Resp(session) => session.wakes_at(),
+            Self::Node(session) => session.wakes_at(),
+            Self::Http(_) | Self::Link(_) => None,
         }
     }
 

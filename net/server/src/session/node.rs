@@ -13,6 +13,7 @@ use fulmar_protocol::{Command, ReplySink};
 use fulmar_shard::session::{ClientState, execute_connection};
 use fulmar_shard::{Outcome as Executed, Replay, Route, ShardMask, Transaction, execute, route};
 
+use super::node_waits::NodeWaits;
 use super::{Context, Served, Stop};
 use crate::cluster::Mail;
 use crate::cluster::frame::{self, Frame, Kind};
@@ -36,6 +37,8 @@ pub(crate) struct NodeSession {
     /// Since when it acts on a newer topology than this node.
     ahead_since: Option<Time>,
 }
+    /// Its clients' WAITs.
+    waits: NodeWaits,
 
 impl NodeSession {
     pub(crate) fn serve(
@@ -54,6 +57,10 @@ impl NodeSession {
         };
         let mut consumed = 0;
         for _ in 0..FRAMES_PER_TURN {
+        if !self.waits.run(&mut context) {
+            let stop = Stop::Again;
+            return Served { consumed, stop };
+        }
             if context.output.bytes() >= crate::connection::OUTPUT_BYTES_MAX {
                 let stop = Stop::Wait;
                 return Served { consumed, stop };
@@ -84,7 +91,7 @@ impl NodeSession {
             return self.handle_hello(frame, context);
         };
         match frame.kind {
-            Kind::Forward => match run_forwarded(frame, context) {
+            Kind::Forward => match run_forwarded(frame, &mut self.waits, context) {
                 Some(Outcome::Done) => None,
                 Some(Outcome::Busy) => Some(Stop::Again),
                 Some(Outcome::Wait) => Some(Stop::Wait),
@@ -150,6 +157,11 @@ impl NodeSession {
     }
 
     fn handle_hello(&mut self, frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Stop> {
+    /// When a WAIT of its clients ends, if there is one.
+    pub(crate) fn wakes_at(&self) -> Option<Time> {
+        self.waits.wakes_at()
+    }
+
         let nodes = context.dispatcher.nodes()?;
         let shared = nodes.shared();
         match frame::take_hello(frame, shared) {
@@ -193,6 +205,7 @@ fn handle_follower(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<S
         });
     context.dispatcher.note_written(shard);
     (told != Some(true)).then_some(Stop::Close)
+    context.dispatcher.note_news();
 }
 
 struct Follower<'a>(&'a mut Replication);
@@ -204,7 +217,11 @@ impl ControlSink for Follower<'_> {
 }
 
 /// Runs a command for another node; `None` if it is none.
-fn run_forwarded(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Outcome> {
+fn run_forwarded(
+    frame: &Frame<'_>,
+    waits: &mut NodeWaits,
+    context: &mut Context<'_, '_>,
+) -> Option<Outcome> {
     let mut args = Vec::new();
     let header = frame::take_forward(frame.body, &mut args)?;
     let argv = Argv {
@@ -219,6 +236,9 @@ fn run_forwarded(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Out
         return run_transaction(frame.id, &args[1..], form, context);
     }
     let spec = lookup(&args).ok()?;
+    if args.first() == Some(&&b"WAIT"[..]) {
+        return waits.begin(frame.id, form, &args[1..], context);
+    }
     let Ok(Command::Data(command)) = Command::parse(spec, argv) else {
         return None;
     };
@@ -231,6 +251,7 @@ fn run_forwarded(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Out
         Route::Connection => ShardMask::EMPTY,
         Route::One(shard, key) => {
             let routed = Routed {
+    }
                 id: spec.id,
                 shard,
                 key,

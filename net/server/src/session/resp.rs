@@ -5,10 +5,11 @@
 
 mod elsewhere;
 mod transactions;
+mod wait;
 
 use std::os::fd::OwnedFd;
 
-use fulmar_cluster::ShardIndex;
+use fulmar_cluster::{Range, ShardIndex};
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
@@ -24,7 +25,7 @@ pub(crate) use elsewhere::error_of;
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
-use crate::cluster::{Gather, Owner};
+use crate::cluster::{Gather, Owner, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
 use crate::message::ReplyForm;
 use crate::node_view::NodeView;
@@ -49,6 +50,12 @@ pub(crate) struct RespSession {
     sliced: Option<Box<Sliced>>,
     /// A command whose parts other nodes execute.
     gather: Option<Box<Gather>>,
+    /// A WAIT.
+    waiting: Option<Box<wait::Waiting>>,
+    /// What it has written, in a cluster.
+    writes: Option<Box<Writes>>,
+    /// Questions that WAITs have asked other nodes.
+    questions_count: usize,
     /// The node that has the keys of the transaction's queue, once one is queued.
     queue_owner: Option<Owner>,
     is_quitting: bool,
@@ -70,6 +77,9 @@ impl RespSession {
             pending: None,
             sliced: None,
             gather: None,
+            waiting: None,
+            writes: None,
+            questions_count: 0,
             queue_owner: None,
             is_quitting: false,
         }
@@ -84,7 +94,10 @@ impl RespSession {
     }
 
     pub(crate) fn has_pending(&self) -> bool {
-        self.pending.is_some() || self.sliced.is_some() || self.gather.is_some()
+        self.pending.is_some()
+            || self.sliced.is_some()
+            || self.gather.is_some()
+            || self.waiting.is_some()
     }
 
     #[inline]
@@ -97,6 +110,8 @@ impl RespSession {
                 .map_or(0, |pending| pending.bytes_held())
             + self.sliced.as_ref().map_or(0, |sliced| sliced.bytes_held())
             + self.gather.as_ref().map_or(0, |gather| gather.bytes_held())
+            + self.waiting.as_ref().map_or(0, |one| one.bytes_held())
+            + self.writes.as_ref().map_or(0, |_| size_of::<Writes>())
     }
 
     pub(crate) fn serve<'n>(
@@ -116,6 +131,7 @@ impl RespSession {
         let mut consumed = 0;
         let waits = (!self.finish_gather(&mut context))
             .then_some(Stop::Wait)
+            .or_else(|| self.run_wait(&mut context))
             .or_else(|| self.run_slice(&mut context))
             .or_else(|| self.run_pending(&mut context));
         let stop = match waits {
@@ -293,7 +309,7 @@ impl RespSession {
     /// Why nothing more is decoded after a command that was begun, if so.
     #[inline]
     fn stop_after_command(&self) -> Option<Stop> {
-        if self.sliced.is_some() || self.gather.is_some() {
+        if self.sliced.is_some() || self.gather.is_some() || self.waiting.is_some() {
             return Some(Stop::Again);
         }
         self.is_quitting.then_some(Stop::Close)
@@ -339,6 +355,9 @@ impl RespSession {
             if context.output.holes_count() > 0 {
                 return Outcome::Wait;
             }
+            if is_in_cluster && spec.is_write() {
+                self.note_writes(spec, argv.args, context);
+            }
             self.sliced = Some(Box::new(Sliced::begin(spec.id, argv)));
             return Outcome::Done;
         }
@@ -350,6 +369,16 @@ impl RespSession {
         if let (Command::Data(command), Route::One(shard, key), true) =
             (&command, &route, chains.is_empty())
         {
+            if is_in_cluster && spec.is_write() {
+                if spec.keys.is_only_the_first() {
+                    let range = Range::from_index(key.range());
+                    range
+                        .into_iter()
+                        .for_each(|range| self.note_write(range, context));
+                } else {
+                    self.note_writes(spec, argv.args, context);
+                }
+            }
             let form = ReplyForm::Resp(self.client.version());
             let routed = Routed {
                 id: spec.id,
@@ -407,6 +436,9 @@ impl RespSession {
             }
             if !dispatcher.may_execute(spec, args, reads_old, context.tokens) {
                 return Outcome::Busy;
+            }
+            if (is_exec || spec.is_write()) && context.dispatcher.nodes().is_some() {
+                self.note_writes(spec, args, context);
             }
         }
         match command {

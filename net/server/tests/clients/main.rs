@@ -2,3 +2,4 @@
 
 mod all_keys;
 mod support;
+mod wait;

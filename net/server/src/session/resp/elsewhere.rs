@@ -33,6 +33,10 @@ impl RespSession {
         let command = match command {
             Command::Data(command) => command,
             Command::Connection(ConnectionCommand::Exec) => return self.exec_elsewhere(context),
+            Command::Connection(ConnectionCommand::Wait {
+                replicas,
+                timeout_ms,
+            }) => return Some(self.begin_wait(*replicas, *timeout_ms, context)),
             Command::Connection(ConnectionCommand::Multi | ConnectionCommand::Discard) => {
                 self.queue_owner = None;
                 return None;
@@ -83,7 +87,11 @@ impl RespSession {
                 let form = ReplyForm::Resp(self.client.version());
                 Some(send_on(spec, command, argv, node, form, context))
             }
-            Way::Apart | Way::Everywhere => Some(self.begin_gather(spec, argv, &view, context)),
+            Way::Apart | Way::Everywhere => {
+                self.note_writes(spec, argv.args, context);
+                Some(self.begin_gather(spec, argv, &view, context))
+            }
+                self.note_writes(spec, argv.args, context);
         }
     }
 
@@ -207,6 +215,7 @@ impl RespSession {
             gather.fill(part, reply);
         }
     }
+        self.fill_wait(part, &reply);
 
     /// Replies the command that is gathered when all its parts are there. True if there is none any
     /// more.

@@ -99,6 +99,7 @@ impl RespSession {
         }
         let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
         let nodes = context.dispatcher.nodes_mut()?;
+        self.note_writes(CommandId::Exec.spec(), &[], context);
         if !nodes.has_room() {
             return Some(Outcome::Busy);
         }

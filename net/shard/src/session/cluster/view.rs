@@ -133,6 +133,13 @@ impl ClusterView {
         &self.members
     }
 
+    /// Replicas that each range has, of those that are heard: the least of it over all ranges.
+    #[must_use]
+    pub fn replicas_count_min(&self) -> usize {
+        let counts = self.holders.iter().map(|one| one.replicas().count());
+        counts.min().unwrap_or(0)
+    }
+
     /// MOVED to the primary of a slot. O(1), without an allocation.
     ///
     /// # Panics
