@@ -39,7 +39,7 @@ mod value_sink;
 mod watch;
 
 pub use counters::{CommandCounts, Counters, ShardStats};
-pub use execute::{Outcome, SCAN_COUNT_MAX, execute};
+pub use execute::{Outcome, SCAN_COUNT_MAX, ScanPlaces, execute, execute_scan};
 pub use now::Now;
 pub use placed::{PLACED_KEYS_MAX, Placed};
 pub use replica::ShardStore;

@@ -128,8 +128,9 @@ impl Gather {
         self.parts.iter().map(held).sum::<usize>() + places * size_of::<usize>()
     }
 
-    /// Writes the whole's reply, if all parts have one. It is complete.
-    pub(crate) fn reply(&self, sink: &mut dyn ReplySink) -> Whole {
+    /// Writes the whole's reply, if all parts have one. It is complete. `random` chooses where one of
+    /// several parts is the whole.
+    pub(crate) fn reply(&self, random: u64, sink: &mut dyn ReplySink) -> Whole {
         let mut replies = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match &part.reply {
@@ -150,7 +151,7 @@ impl Gather {
                 sink.ok();
                 Some(())
             }
-            CommandId::RandomKey => first_key(&replies, sink),
+            CommandId::RandomKey => one_key(&replies, random, sink),
             _ => sum(&replies, sink),
         };
         match whole {
@@ -212,15 +213,17 @@ fn merge_arrays(replies: &[&[u8]], sink: &mut dyn ReplySink) -> Option<()> {
     tokens.into_iter().try_for_each(|token| put(token, sink))
 }
 
-fn first_key(replies: &[&[u8]], sink: &mut dyn ReplySink) -> Option<()> {
-    let mut found = Token::Null;
+/// One of the keys that nodes of about the same size have chosen; null if none has any.
+fn one_key(replies: &[&[u8]], random: u64, sink: &mut dyn ReplySink) -> Option<()> {
+    let mut found = Vec::new();
     for mut reply in replies.iter().copied() {
         if let token @ Token::Bulk(_) = next_token(&mut reply)? {
-            found = token;
-            break;
+            found.push(token);
         }
     }
-    put(found, sink)
+    let place = random.checked_rem(found.len() as u64).unwrap_or(0);
+    let place = usize::try_from(place).expect("below a length");
+    put(found.get(place).copied().unwrap_or(Token::Null), sink)
 }
 
 fn sum(replies: &[&[u8]], sink: &mut dyn ReplySink) -> Option<()> {
@@ -258,7 +261,7 @@ mod tests {
 
     fn whole(gather: &Gather) -> Result<String, Whole> {
         let mut bytes = Vec::new();
-        match gather.reply(&mut Encoder::new(&mut bytes, RespVersion::Resp3)) {
+        match gather.reply(5, &mut Encoder::new(&mut bytes, RespVersion::Resp3)) {
             Whole::Replied => Ok(String::from_utf8(bytes).expect("text")),
             other => Err(other),
         }
@@ -305,6 +308,23 @@ mod tests {
         gather.fill(0, Reply::Bytes(b"*1\r\n$1\r\nx\r\n".to_vec()));
         gather.fill(1, Reply::Bytes(b"*9\r\n".to_vec()));
         assert_eq!(whole(&gather), Err(Whole::Failed(Failure::Unknown)));
+    }
+
+    #[test]
+    fn a_random_key_is_that_of_any_node_that_has_one() {
+        let id = lookup(&[b"randomkey"]).expect("it").id;
+        let (mut gather, _) = Gather::everywhere(id, &view());
+        gather.fill(0, Reply::Bytes(b"$-1\r\n".to_vec()));
+        gather.fill(1, Reply::Bytes(b"$1\r\nb\r\n".to_vec()));
+        assert_eq!(whole(&gather), Ok("$1\r\nb\r\n".into()));
+        let (mut gather, _) = Gather::everywhere(id, &view());
+        gather.fill(0, Reply::Bytes(b"$1\r\na\r\n".to_vec()));
+        gather.fill(1, Reply::Bytes(b"$1\r\nb\r\n".to_vec()));
+        assert_eq!(whole(&gather), Ok("$1\r\nb\r\n".into()), "by an odd number");
+        let (mut gather, _) = Gather::everywhere(id, &view());
+        gather.fill(0, Reply::Bytes(b"$-1\r\n".to_vec()));
+        gather.fill(1, Reply::Bytes(b"$-1\r\n".to_vec()));
+        assert_eq!(whole(&gather), Ok("_\r\n".into()));
     }
 
     #[test]

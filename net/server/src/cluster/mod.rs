@@ -8,16 +8,17 @@
 //!   forwards.rs  commands on their way, and their replies
 //!   replicate.rs what a shard has for its copies elsewhere
 //! way.rs       where a command goes
+//! scan.rs      SCAN over all members
 //! gather.rs    a command whose parts several nodes execute
-//! control.rs   the first core's extra duty: coordinator, membership
 //! writes.rs    what a connection has written, for WAIT
 //! acknowledgements.rs  who has it
+//! control.rs   the first core's extra duty: coordinator, membership
 //! prepare.rs   before the cores start
 //! disk.rs      what a node must not forget, persisted by a thread of its own
 //! ```
 
-mod config;
 mod acknowledgements;
+mod config;
 mod control;
 mod disk;
 mod forwards;
@@ -27,15 +28,16 @@ mod links;
 mod nodes;
 mod prepare;
 mod replicate;
+mod scan;
 mod shared;
 mod state;
 mod view;
 mod way;
-
-pub use config::{ClusterConfig, Minority};
 mod writes;
-pub(crate) use control::{Control, Parts as ControlParts};
+
 pub(crate) use acknowledgements::Acknowledgements;
+pub use config::{ClusterConfig, Minority};
+pub(crate) use control::{Control, Parts as ControlParts};
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, Failure, Forward, Reply, Target};
 pub(crate) use gather::{Gather, Whole};
@@ -43,6 +45,7 @@ pub(crate) use links::{Peer, socket_for};
 pub(crate) use nodes::Nodes;
 pub use prepare::ClusterStartError;
 pub(crate) use prepare::Prepared;
+pub(crate) use scan::{member_at, places_of};
 pub(crate) use shared::{Mail, Serving, Shared};
 pub(crate) use view::{Owner, View};
 pub(crate) use way::{Asker, Way, way};

@@ -30,12 +30,15 @@ pub(crate) enum Way {
     Apart,
     /// All nodes execute it.
     Everywhere,
+    /// One node after the other executes it; its cursor says whose turn it is.
+    InTurn,
 }
 
 /// The way of the command `spec` with these arguments.
 pub(crate) fn way(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) -> Way {
     match spec.scope {
         Scope::Connection => Way::Here,
+        Scope::AllShards if spec.id == CommandId::Scan && !asker.knows_the_map => Way::InTurn,
         Scope::AllShards if asker.knows_the_map || is_alone(view) => Way::Here,
         Scope::AllShards => Way::Everywhere,
         Scope::Keys => way_of_keys(spec, args, view, asker),
@@ -151,6 +154,7 @@ pub(super) mod tests {
         assert_eq!(of("mset foo 1 bar 2", PLAIN), Way::Apart);
         assert_eq!(of("msetnx foo 1 bar 2", PLAIN), Way::CrossSlot);
         assert_eq!(of("dbsize", PLAIN), Way::Everywhere);
+        assert_eq!(of("scan 0", PLAIN), Way::InTurn);
         assert_eq!(of("ping", PLAIN), Way::Here);
     }
 
@@ -180,6 +184,7 @@ pub(super) mod tests {
         assert_eq!(of("mget foo bar", CLUSTER), Way::CrossSlot);
         assert_eq!(of("mget {foo}1 {foo}2", CLUSTER), Way::Here);
         assert_eq!(of("dbsize", CLUSTER), Way::Here);
+        assert_eq!(of("scan 0", CLUSTER), Way::Here);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use fulmar_cluster::replication::{
 };
 use fulmar_cluster::{NodeId, Time};
 use fulmar_protocol::command::table::{CommandId, lookup};
-use fulmar_protocol::command::{Argv, ConnectionCommand};
+use fulmar_protocol::command::{Argv, ConnectionCommand, DataCommand};
 use fulmar_protocol::{Command, ReplySink};
 use fulmar_shard::session::{ClientState, execute_connection};
 use fulmar_shard::{Outcome as Executed, Replay, Route, ShardMask, Transaction, execute, route};
 
 use super::node_waits::NodeWaits;
+use super::nodes::{is_scan_here, scan_here};
 use super::{Context, Served, Stop};
 use crate::cluster::Mail;
 use crate::cluster::frame::{self, Frame, Kind};
@@ -36,9 +37,9 @@ pub(crate) struct NodeSession {
     node: Option<NodeId>,
     /// Since when it acts on a newer topology than this node.
     ahead_since: Option<Time>,
-}
     /// Its clients' WAITs.
     waits: NodeWaits,
+}
 
 impl NodeSession {
     pub(crate) fn serve(
@@ -56,11 +57,11 @@ impl NodeSession {
             dispatcher,
         };
         let mut consumed = 0;
-        for _ in 0..FRAMES_PER_TURN {
         if !self.waits.run(&mut context) {
             let stop = Stop::Again;
             return Served { consumed, stop };
         }
+        for _ in 0..FRAMES_PER_TURN {
             if context.output.bytes() >= crate::connection::OUTPUT_BYTES_MAX {
                 let stop = Stop::Wait;
                 return Served { consumed, stop };
@@ -156,12 +157,12 @@ impl NodeSession {
         stop
     }
 
-    fn handle_hello(&mut self, frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Stop> {
     /// When a WAIT of its clients ends, if there is one.
     pub(crate) fn wakes_at(&self) -> Option<Time> {
         self.waits.wakes_at()
     }
 
+    fn handle_hello(&mut self, frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<Stop> {
         let nodes = context.dispatcher.nodes()?;
         let shared = nodes.shared();
         match frame::take_hello(frame, shared) {
@@ -204,8 +205,8 @@ fn handle_follower(frame: &Frame<'_>, context: &mut Context<'_, '_>) -> Option<S
             outcome.is_ok()
         });
     context.dispatcher.note_written(shard);
-    (told != Some(true)).then_some(Stop::Close)
     context.dispatcher.note_news();
+    (told != Some(true)).then_some(Stop::Close)
 }
 
 struct Follower<'a>(&'a mut Replication);
@@ -235,23 +236,29 @@ fn run_forwarded(
     if args.first() == Some(&&b"EXEC"[..]) {
         return run_transaction(frame.id, &args[1..], form, context);
     }
-    let spec = lookup(&args).ok()?;
     if args.first() == Some(&&b"WAIT"[..]) {
         return waits.begin(frame.id, form, &args[1..], context);
     }
+    let spec = lookup(&args).ok()?;
     let Ok(Command::Data(command)) = Command::parse(spec, argv) else {
         return None;
     };
-    if !context.dispatcher.owns_all(spec, &args) {
+    let is_here = match command {
+        DataCommand::Scan { cursor, .. } => is_scan_here(cursor, context),
+        _ => context.dispatcher.owns_all(spec, &args),
+    };
+    if !is_here {
         frame::put_refused(context.output.writer(), frame.id);
         return Some(Outcome::Done);
+    }
+    if spec.id == CommandId::Scan {
+        return Some(scan_here(&command, form, context));
     }
     let placement = context.dispatcher.placement();
     let mask = match route(spec, &argv, &placement) {
         Route::Connection => ShardMask::EMPTY,
         Route::One(shard, key) => {
             let routed = Routed {
-    }
                 id: spec.id,
                 shard,
                 key,

@@ -1,13 +1,14 @@
 //! What all sessions do with commands for other nodes.
 
 use fulmar_cluster::{NodeId, Slot, Time};
+use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::command::table::CommandSpec;
 use fulmar_protocol::command::{Argv, DataCommand, SetCondition, SetReply};
-use fulmar_shard::Outcome as Executed;
+use fulmar_shard::{Outcome as Executed, ShardMask, execute_scan};
 
 use super::Context;
-use crate::cluster::{Destination, Forward, Target};
-use crate::dispatch::{HOLES_MAX, Outcome};
+use crate::cluster::{Destination, Forward, Target, member_at, places_of};
+use crate::dispatch::{HOLES_MAX, HeldShards, Outcome, with_sink};
 use crate::message::ReplyForm;
 use crate::pending::Pending;
 
@@ -47,6 +48,70 @@ pub(super) fn send_on(
     ));
     context.dispatcher.count(spec.id, Executed::Done);
     Outcome::Done
+}
+
+/// SCAN of the whole cluster: executed here, or by the member whose shards the cursor is at.
+pub(super) fn scan_in_turn(
+    spec: &CommandSpec,
+    command: &DataCommand<'_>,
+    argv: &Argv<'_>,
+    form: ReplyForm,
+    context: &mut Context<'_, '_>,
+) -> Outcome {
+    let &DataCommand::Scan { cursor, .. } = command else {
+        unreachable!("no other command goes this way");
+    };
+    let Some(view) = context.dispatcher.nodes().and_then(|nodes| nodes.view()) else {
+        return Outcome::Busy;
+    };
+    match member_at(view.topology(), cursor) {
+        Some(node) if node == view.own() => scan_here(command, form, context),
+        Some(node) => send_on(spec, command, argv, node, form, context),
+        None => {
+            with_sink(form, context.output.replies(), |sink| {
+                sink.array(2);
+                sink.bulk(b"0");
+                sink.array(0);
+            });
+            context.dispatcher.count(CommandId::Scan, Executed::Done);
+            Outcome::Done
+        }
+    }
+}
+
+/// SCAN of the whole cluster, by the member whose shards the cursor is at: this node.
+pub(super) fn scan_here(
+    command: &DataCommand<'_>,
+    form: ReplyForm,
+    context: &mut Context<'_, '_>,
+) -> Outcome {
+    let view = context.dispatcher.nodes().and_then(|nodes| nodes.view());
+    let Some(places) = view.and_then(|view| places_of(view.topology(), view.own())) else {
+        return Outcome::Busy;
+    };
+    if context.output.holes_count() > 0 {
+        return Outcome::Wait;
+    }
+    let all = ShardMask::first(context.tokens.shards_count());
+    if !context.dispatcher.try_take_all(context.tokens, all.iter()) {
+        return Outcome::Busy;
+    }
+    let now = context.dispatcher.now();
+    let mut shards = HeldShards {
+        tokens: context.tokens,
+        placement: context.dispatcher.placement(),
+    };
+    let executed = with_sink(form, context.output.replies(), |sink| {
+        execute_scan(command, places, &mut shards, now, sink)
+    });
+    context.dispatcher.count(CommandId::Scan, executed);
+    Outcome::Done
+}
+
+/// Whether a cursor of a SCAN of the whole cluster is at the shards of this node.
+pub(super) fn is_scan_here(cursor: u64, context: &Context<'_, '_>) -> bool {
+    let view = context.dispatcher.nodes().and_then(|nodes| nodes.view());
+    view.is_some_and(|view| member_at(view.topology(), cursor) == Some(view.own()))
 }
 
 /// Whether executing a write twice leaves what executing it once does, and replies the same.

@@ -75,3 +75,57 @@ fn flushall_of_a_plain_client_empties_all_nodes_and_their_copies() {
         })
     });
 }
+
+#[test]
+fn a_scan_goes_through_all_nodes_and_gives_each_key() {
+    let cluster = three();
+    fill(&cluster);
+    for node in &cluster.nodes {
+        let mut client = node.client();
+        let (mut cursor, mut keys, mut calls) = ("0".to_owned(), Vec::new(), 0);
+        loop {
+            // Each call through another connection: nothing is kept between them.
+            let reply = client.run(&format!("SCAN {cursor} COUNT 40 MATCH key:*"));
+            let reply = reply.trim_matches(['[', ']']).replace('[', "");
+            let mut words = reply.split(' ').filter(|word| !word.is_empty());
+            words.next().expect("a cursor").clone_into(&mut cursor);
+            keys.extend(words.map(str::to_owned));
+            calls += 1;
+            client = cluster.nodes[calls % 3].client();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert!(calls > 10, "{calls}");
+        let distinct: BTreeSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), KEYS);
+        assert!(
+            keys.len() < KEYS * 11 / 10,
+            "{} are twice",
+            keys.len() - KEYS
+        );
+        assert_eq!(client.run("SCAN 65535"), "[0 []]");
+    }
+    // Who knows the map asks each node by itself.
+    let own = knowing(&cluster, 1).run("SCAN 0 COUNT 10000");
+    let size = knowing(&cluster, 1).number("DBSIZE");
+    assert!(own.starts_with("[0 ["));
+    assert_eq!(i64::try_from(own.split(' ').count() - 1), Ok(size));
+}
+
+#[test]
+fn a_random_key_is_any_nodes() {
+    let cluster = three();
+    fill(&cluster);
+    let mut owners = BTreeSet::new();
+    let lists: Vec<String> = (0..3)
+        .map(|node| knowing(&cluster, node).run("KEYS *"))
+        .collect();
+    let mut client = cluster.nodes[0].client();
+    for _ in 0..60 {
+        let key = client.run("RANDOMKEY");
+        let has = |list: &String| list[1..list.len() - 1].split(' ').any(|one| one == key);
+        owners.insert(lists.iter().position(has).expect("a node has it"));
+    }
+    assert_eq!(owners.len(), 3);
+}

@@ -21,7 +21,7 @@ use keys::Counted;
 use crate::shard::Content;
 use crate::{Now, PLACED_KEYS_MAX, Placed, Shard, ShardSet, StagedChain, ValueSink};
 
-pub use walk::SCAN_COUNT_MAX;
+pub use walk::{SCAN_COUNT_MAX, ScanPlaces, execute_scan};
 
 /// How a command ended, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,26 +1,100 @@
 //! Commands on whole shards: RANDOMKEY, SCAN, KEYS, DBSIZE, FLUSHALL.
 
-use fulmar_protocol::command::glob;
+use fulmar_protocol::command::{DataCommand, glob};
 use fulmar_protocol::{CommandError, ReplySink};
 
-use super::Context;
+use super::{Context, Outcome};
 use crate::sliced::KeyList;
+use crate::{Now, ShardSet, ValueSink};
 
 /// Most items one SCAN looks at, whatever its COUNT says.
 pub const SCAN_COUNT_MAX: usize = 10_000;
 
-/// Low bits of a SCAN cursor that name the shard; the engine's own cursor is above.
+/// Places of shards that a cursor of one node tells apart, and one of a cluster.
+const NODE_BITS: u32 = 10;
+const CLUSTER_BITS: u32 = 16;
+
+/// Whose shards a SCAN goes through, as places in one row.
+///
+/// The low bits of its cursor are the place of a shard; the engine's own cursor is above.
 ///
 /// ```text
-///  63                        10 9          0
+///                                                          node: b = 10, cluster: b = 16
+///  63                         b b-1         0
 /// +----------------------------+------------+
-/// | cursor of the shard's scan | shard      |   0: the start of shard 0, and the end of all
+/// | cursor of the shard's scan | place      |   0: the start of place 0, and the end of all
 /// +----------------------------+------------+
 /// ```
-const CURSOR_SHARD_BITS: u32 = 10;
-const CURSOR_SHARD_MASK: u64 = (1 << CURSOR_SHARD_BITS) - 1;
-/// Engine cursors stay below this.
-const ENGINE_CURSOR_MAX: u64 = u64::MAX >> CURSOR_SHARD_BITS;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanPlaces {
+    bits: u32,
+    /// The place of this node's first shard.
+    first: u64,
+    /// Places of all nodes.
+    total: u64,
+}
+
+impl ScanPlaces {
+    /// One node's, which are all.
+    fn of_node(shards_count: usize) -> Self {
+        Self {
+            bits: NODE_BITS,
+            first: 0,
+            total: shards_count as u64,
+        }
+    }
+
+    /// Those of one node among its cluster's: its shards come behind `first` others, of `total`.
+    #[must_use]
+    pub fn in_cluster(first: u64, total: u64) -> Self {
+        Self {
+            bits: CLUSTER_BITS,
+            first,
+            total,
+        }
+    }
+
+    /// The place that a cursor of a cluster is at.
+    #[must_use]
+    pub fn of_cursor(cursor: u64) -> u64 {
+        cursor & Self::in_cluster(0, 0).mask()
+    }
+
+    fn mask(self) -> u64 {
+        (1 << self.bits) - 1
+    }
+}
+
+/// Executes SCAN on this node's shards, as far as it comes; its cursor is at one of them.
+///
+/// # Panics
+/// If it is another command.
+pub fn execute_scan(
+    command: &DataCommand<'_>,
+    places: ScanPlaces,
+    shards: &mut dyn ShardSet,
+    now: Now,
+    reply: &mut dyn ValueSink,
+) -> Outcome {
+    let &DataCommand::Scan {
+        cursor,
+        pattern,
+        count,
+        of_type,
+    } = command
+    else {
+        unreachable!("the caller knows what it is");
+    };
+    let mut context = Context {
+        shards,
+        staged: &mut [],
+        now,
+        reply,
+    };
+    context.scan_places(places, cursor, pattern, count, of_type);
+    Outcome::Done
+}
+
 /// Items that KEYS takes from the engine at a time.
 const KEYS_BATCH: usize = 1_024;
 
@@ -64,14 +138,28 @@ impl Context<'_> {
         count: u64,
         of_type: Option<&[u8]>,
     ) -> Result<(), CommandError> {
+        let places = ScanPlaces::of_node(self.shards.count());
+        self.scan_places(places, cursor, pattern, count, of_type);
+        Ok(())
+    }
+
+    fn scan_places(
+        &mut self,
+        places: ScanPlaces,
+        cursor: u64,
+        pattern: Option<&[u8]>,
+        count: u64,
+        of_type: Option<&[u8]>,
+    ) {
         let limit = usize::try_from(count)
             .unwrap_or(usize::MAX)
             .clamp(1, SCAN_COUNT_MAX);
         let shards_count = self.shards.count();
         let is_wanted_type = of_type.is_none_or(|name| name.eq_ignore_ascii_case(b"string"));
         let mut found = KeyList::default();
-        let mut index = usize::try_from(cursor & CURSOR_SHARD_MASK).expect("a few bits");
-        let mut engine_cursor = cursor >> CURSOR_SHARD_BITS;
+        let place = (cursor & places.mask()).saturating_sub(places.first);
+        let mut index = usize::try_from(place).expect("a few bits");
+        let mut engine_cursor = cursor >> places.bits;
         let mut looked_at = 0;
         while index < shards_count && looked_at < limit {
             let shard = &*self.shards.at(index);
@@ -90,7 +178,7 @@ impl Context<'_> {
                 }
             });
             assert!(
-                engine_cursor <= ENGINE_CURSOR_MAX,
+                engine_cursor <= u64::MAX >> places.bits,
                 "the engine keeps its cursors short"
             );
             if engine_cursor == 0 {
@@ -99,8 +187,9 @@ impl Context<'_> {
             // A shard that had nothing to show still counts, so that a call is bounded.
             looked_at += visited.max(1);
         }
-        let next = if index < shards_count {
-            engine_cursor << CURSOR_SHARD_BITS | index as u64
+        let place = places.first + index as u64;
+        let next = if place < places.total {
+            engine_cursor << places.bits | place
         } else {
             0
         };
@@ -108,7 +197,6 @@ impl Context<'_> {
         self.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
         self.reply.array(found.count());
         (0..found.count()).for_each(|number| self.reply.bulk(found.get(number)));
-        Ok(())
     }
 
     /// Walks all shards twice, first to count: nothing can change in between, and no key is copied.

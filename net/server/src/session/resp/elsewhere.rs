@@ -16,7 +16,7 @@ use crate::cluster::{
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
 use crate::pending::Pending;
-use crate::session::nodes::send_on;
+use crate::session::nodes::{scan_in_turn, send_on};
 
 impl RespSession {
     /// Deals with a command that this node does not execute alone; `None` if it does.
@@ -83,7 +83,12 @@ impl RespSession {
             Way::To(_) | Way::Apart | Way::Everywhere if !chains.is_empty() => {
                 self.unstage_and_run(spec, argv, chains, context)
             }
+            Way::InTurn => {
+                let form = ReplyForm::Resp(self.client.version());
+                Some(scan_in_turn(spec, command, argv, form, context))
+            }
             Way::To(node) => {
+                self.note_writes(spec, argv.args, context);
                 let form = ReplyForm::Resp(self.client.version());
                 Some(send_on(spec, command, argv, node, form, context))
             }
@@ -91,7 +96,6 @@ impl RespSession {
                 self.note_writes(spec, argv.args, context);
                 Some(self.begin_gather(spec, argv, &view, context))
             }
-                self.note_writes(spec, argv.args, context);
         }
     }
 
@@ -211,11 +215,11 @@ impl RespSession {
 
     /// A part of the command that is gathered has come.
     pub(crate) fn fill_part(&mut self, part: usize, reply: Reply) {
+        self.fill_wait(part, &reply);
         if let Some(gather) = &mut self.gather {
             gather.fill(part, reply);
         }
     }
-        self.fill_wait(part, &reply);
 
     /// Replies the command that is gathered when all its parts are there. True if there is none any
     /// more.
@@ -228,7 +232,9 @@ impl RespSession {
         }
         let out = context.output.writer();
         let start = out.len();
-        let whole = gather.reply(&mut Encoder::new(out, self.client.version()));
+        // Which node's key a RANDOMKEY gives; without random numbers, the first's.
+        let random = getrandom::u64().unwrap_or(0);
+        let whole = gather.reply(random, &mut Encoder::new(out, self.client.version()));
         let mut outcome = Executed::Failed;
         match whole {
             Whole::Replied => outcome = Executed::Done,

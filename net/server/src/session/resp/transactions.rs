@@ -31,7 +31,9 @@ impl RespSession {
             Way::Here => Owner::Own,
             Way::To(node) => Owner::Node(node),
             Way::Moved(slot, _) => return Err(view.cluster.moved(slot.number())),
-            Way::CrossSlot | Way::Apart | Way::Everywhere => return Err(CommandError::CrossSlot),
+            Way::CrossSlot | Way::Apart | Way::Everywhere | Way::InTurn => {
+                return Err(CommandError::CrossSlot);
+            }
         };
         match self.queue_owner {
             Some(other) if other != owner => Err(CommandError::CrossSlot),
@@ -97,9 +99,9 @@ impl RespSession {
         if context.output.holes_count() > 0 {
             return Some(Outcome::Wait);
         }
+        self.note_writes(CommandId::Exec.spec(), &[], context);
         let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
         let nodes = context.dispatcher.nodes_mut()?;
-        self.note_writes(CommandId::Exec.spec(), &[], context);
         if !nodes.has_room() {
             return Some(Outcome::Busy);
         }
