@@ -108,7 +108,7 @@ impl View for NodeView<'_, '_> {
     }
 
     fn cluster(&self) -> Option<Arc<ClusterView>> {
-        let view = self.dispatcher.nodes()?.view()?;
+        let view = self.dispatcher.nodes()?.shared().views.current()?;
         Some(Arc::clone(&view.cluster))
     }
 

@@ -468,8 +468,10 @@ impl<'n> Control<'n> {
         };
         let members = topology.members().iter();
         let members = members.map(|member| member_view(member.id)).collect();
+        let is_serving = matches!(standing, Standing::Decided | Standing::Provisional);
         let status = ClusterStatus {
-            is_ready: standing == Standing::Decided,
+            is_serving,
+            is_ready: is_serving && !self.has_learners,
             is_provisional: standing == Standing::Provisional,
             refuses_writes: standing == Standing::Refused,
         };

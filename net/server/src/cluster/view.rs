@@ -5,10 +5,15 @@
 //! may execute it is decided by the shard, under its token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fulmar_cluster::{NodeId, RANGES_COUNT, Range, Topology};
+use fulmar_protocol::command::ClusterMap;
+use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::session::ClusterView;
+
+/// The forms of the map: three, each in two versions of RESP.
+const MAPS_COUNT: usize = 6;
 
 /// Who executes the commands on a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub(crate) struct View {
     /// The cluster as clients are told of it.
     pub(crate) cluster: Arc<ClusterView>,
     owners: Box<[Owner]>,
+    /// The map in each form that was asked for.
+    maps: [OnceLock<Box<[u8]>>; MAPS_COUNT],
 }
 
 impl View {
@@ -40,7 +47,15 @@ impl View {
         Self {
             cluster: Arc::new(cluster),
             owners,
+            maps: Default::default(),
         }
+    }
+
+    /// The reply to CLUSTER SLOTS, SHARDS or NODES; rendered once.
+    pub(crate) fn map(&self, map: ClusterMap, version: RespVersion) -> &[u8] {
+        let version_place = usize::from(version == RespVersion::Resp3);
+        let rendered = &self.maps[map as usize * 2 + version_place];
+        rendered.get_or_init(|| self.cluster.render(map, version).into())
     }
 
     pub(crate) fn own(&self) -> NodeId {
@@ -78,7 +93,8 @@ impl Views {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The view in force; `None` before there is one.
+    /// The view in force; `None` before there is one. Whoever answers with the map takes it from here:
+    /// no client has been sent away by a newer one then, by whatever core of this node.
     pub(crate) fn current(&self) -> Option<Arc<View>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.clone()
@@ -119,6 +135,9 @@ pub(super) mod tests {
 
     use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
 
+    use fulmar_protocol::command::ClusterMap;
+    use fulmar_protocol::resp::RespVersion;
+
     use super::{CachedView, Owner, View, Views};
 
     /// A view of `own` with this topology, in which all members are heard.
@@ -149,6 +168,21 @@ pub(super) mod tests {
             zone: Zone::default(),
         };
         view_of(NodeId(own), Topology::founded(ClusterId(1), member, 1))
+    }
+
+    #[test]
+    fn a_map_is_rendered_once_for_each_form() {
+        let view = view(1);
+        let mut distinct = std::collections::BTreeSet::new();
+        for map in [ClusterMap::Nodes, ClusterMap::Shards, ClusterMap::Slots] {
+            for version in [RespVersion::Resp2, RespVersion::Resp3] {
+                let rendered = view.map(map, version);
+                assert_eq!(rendered, view.cluster.render(map, version));
+                assert!(std::ptr::eq(rendered, view.map(map, version)));
+                distinct.insert(rendered.to_vec());
+            }
+        }
+        assert_eq!(distinct.len(), 6);
     }
 
     #[test]

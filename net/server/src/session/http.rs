@@ -14,6 +14,7 @@ use crate::cluster::{Asker, Serving, Way, way};
 use crate::dispatch::{Dispatcher, Outcome, Routed, access_of};
 use crate::message;
 use crate::metrics;
+use crate::node::Node;
 use crate::output::Output;
 use crate::pending::Pending;
 use crate::ring::ConnectionId;
@@ -215,6 +216,18 @@ fn with_args<R>(command: &KeyCommand<'_>, use_args: impl FnOnce(&[&[u8]]) -> R) 
     }
 }
 
+/// Why a node of a cluster wants no traffic yet, if so.
+fn unready(node: &Node) -> Option<&'static [u8]> {
+    let shared = node.cluster.as_ref()?;
+    let view = shared.views.current();
+    let is_whole = view.is_some_and(|view| view.cluster.status().is_ready);
+    match shared.serving() {
+        Serving::Everything if is_whole => None,
+        Serving::Everything | Serving::Outside => Some(br#"{"status":"syncing"}"#),
+        Serving::Reads | Serving::Unconfirmed => Some(br#"{"status":"no quorum"}"#),
+    }
+}
+
 fn answer_page(page: Page, form: ReplyForm, context: &mut Context<'_, '_>) {
     let node = context.dispatcher.node();
     let mut encoder = Encoder::new(form, context.output.writer());
@@ -227,7 +240,10 @@ fn answer_page(page: Page, form: ReplyForm, context: &mut Context<'_, '_>) {
                 br#"{"status":"draining"}"#,
             );
         }
-        Page::Readyz => encoder.page(Status::Ok, ContentType::Json, br#"{"status":"ready"}"#),
+        Page::Readyz => match unready(node) {
+            None => encoder.page(Status::Ok, ContentType::Json, br#"{"status":"ready"}"#),
+            Some(why) => encoder.page(Status::ServiceUnavailable, ContentType::Json, why),
+        },
         Page::Metrics => {
             let text = metrics::render(node);
             encoder.page(Status::Ok, ContentType::OpenMetrics, text.as_bytes());

@@ -8,12 +8,14 @@ mod transactions;
 mod wait;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use fulmar_cluster::{Range, ShardIndex};
+use fulmar_cluster::{Range, SLOTS_PER_RANGE, ShardIndex};
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::ReplySink;
+use fulmar_protocol::command::number::parse_i64;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
-use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
+use fulmar_protocol::command::{Argv, ClusterCommand, Command, CommandError, ConnectionCommand};
 use fulmar_protocol::resp::{Decoded, Decoder, Encoder, Slices};
 use fulmar_shard::session::{ClientState, Endpoint, execute_connection, is_queued, reply_version};
 use fulmar_shard::{Leftovers, Now, Route, ShardMask, Sliced, StagedChain};
@@ -25,7 +27,7 @@ pub(crate) use elsewhere::error_of;
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
-use crate::cluster::{Gather, Owner, Writes};
+use crate::cluster::{Gather, Owner, View, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
 use crate::message::ReplyForm;
 use crate::node_view::NodeView;
@@ -409,7 +411,7 @@ impl RespSession {
         let is_exec = spec.id == CommandId::Exec;
         let mut mask = match route {
             Route::Connection if is_exec => self.transaction.shards_needed(shards_count),
-            Route::Connection => ShardMask::EMPTY,
+            Route::Connection => shard_of_slot(command, context),
             Route::One(shard, _) => {
                 let mut mask = ShardMask::EMPTY;
                 mask.insert(*shard);
@@ -497,6 +499,14 @@ impl RespSession {
                     .execute(&mut shards, now, &mut replay, &mut reply);
             }
             _ => {
+                if let ConnectionCommand::Cluster(ClusterCommand::Map(map)) = command
+                    && let Some(view) = current_view(context.dispatcher)
+                {
+                    self.client.is_cluster_client = true;
+                    let out = context.output.writer();
+                    out.extend_from_slice(view.map(*map, version));
+                    return Executed::Done;
+                }
                 let version = reply_version(command, &self.client);
                 let mut reply = Encoder::new(context.output.writer(), version);
                 let mut view = NodeView::new(context.dispatcher, Some(context.tokens));
@@ -628,6 +638,25 @@ impl Replay for Answerer<'_, '_> {
     fn count(&mut self, id: CommandId, outcome: Executed) {
         self.dispatcher.count(id, outcome);
     }
+}
+
+/// The cluster as the node knows it at this moment.
+fn current_view(dispatcher: &Dispatcher<'_>) -> Option<Arc<View>> {
+    dispatcher.nodes()?.shared().views.current()
+}
+
+/// The shard that a command on a slot looks into; others on the connection need none.
+fn shard_of_slot(command: &Command<'_>, context: &Context<'_, '_>) -> ShardMask {
+    let mut mask = ShardMask::EMPTY;
+    if let Command::Connection(ConnectionCommand::Cluster(
+        ClusterCommand::CountKeysInSlot { slot } | ClusterCommand::GetKeysInSlot { slot, .. },
+    )) = command
+        && let Some(slot) = parse_i64(slot).and_then(|slot| u16::try_from(slot).ok())
+        && let Some(range) = Range::from_index(slot / SLOTS_PER_RANGE)
+    {
+        mask.insert(context.dispatcher.placement().homes.home(range));
+    }
+    mask
 }
 
 /// Whether CLIENT LIST may show something else after this command.

@@ -1,5 +1,6 @@
 //! Clients of a cluster: real nodes in this process, real sockets.
 
 mod all_keys;
+mod map;
 mod support;
 mod wait;

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 /// Longest wait for a reply.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a cluster to come to rest.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
 const SHARDS: u16 = 2;
 
@@ -62,11 +63,6 @@ impl Running {
         self.server.as_ref().expect("running").summary().resp
     }
 
-    pub(crate) fn http(&self) -> SocketAddr {
-        let summary = self.server.as_ref().expect("running").summary();
-        summary.http.expect("HTTP is on")
-    }
-
     pub(crate) fn replica(&self) -> SocketAddr {
         let port = self.client().info("cluster_replica_port");
         SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")))
@@ -74,6 +70,29 @@ impl Running {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.resp())
+    }
+
+    /// The answer to an HTTP request whose head is `head`, of which the connection is the last.
+    pub(crate) fn http(&self, head: &str, body: &str) -> String {
+        let address = self.server.as_ref().expect("running").summary().http;
+        let mut client = Client::connect(address.expect("HTTP is on"));
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let stream = client.stream.get_mut();
+        stream.write_all(request.as_bytes()).expect("it takes it");
+        let mut answer = String::new();
+        client
+            .stream
+            .read_to_string(&mut answer)
+            .expect("an answer");
+        answer
+    }
+
+    pub(crate) fn readyz(&self) -> String {
+        self.http("GET /-/readyz", "")
     }
 }
 
@@ -94,69 +113,100 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts nodes one after the other, and waits until they have shared the ranges.
     pub(crate) fn start(count: usize, minority: Minority) -> Self {
-        let first = Running::start(Vec::new(), minority);
-        let mut port = String::new();
+        let nodes = vec![Running::start(Vec::new(), minority)];
+        let mut cluster = Self { nodes };
         settle("the first node founds", || {
-            port = first.client().info("cluster_port");
-            !port.is_empty()
+            !cluster.nodes[0].client().info("cluster_port").is_empty()
         });
-        let seed = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
-        let mut nodes = vec![first];
         for _ in 1..count {
-            nodes.push(Running::start(vec![seed], minority));
+            cluster.join(minority);
         }
-        let cluster = Self { nodes };
         cluster.wait();
         cluster
     }
 
-    /// Waits until all nodes agree on the members, and have their share.
+    /// Starts one node more.
+    pub(crate) fn join(&mut self, minority: Minority) {
+        let port = self.nodes[0].client().info("cluster_port");
+        let seed = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
+        self.nodes.push(Running::start(vec![seed], minority));
+    }
+
+    /// Waits until all nodes agree on the topology, and have their even share of whole copies.
     pub(crate) fn wait(&self) {
         let count = self.nodes.len();
+        let copies = if count == 1 { 1 } else { 2 };
+        let is_even = |held: usize, all: usize| (all / count..=all.div_ceil(count)).contains(&held);
         settle("the ranges are shared", || {
-            self.nodes.iter().all(|node| {
+            let mut epochs = Vec::new();
+            let is_settled = self.nodes.iter().all(|node| {
                 let mut client = node.client();
-                let number = |text: String| text.parse().unwrap_or(0);
-                client.info("cluster_members") == count.to_string()
-                    && number(client.info("cluster_ranges_primary")) >= 2_048 / count
-                    && (count == 1
-                        || number(client.info("cluster_ranges_replica")) >= 2_048 / count)
-            })
+                let mut number = |field| client.info(field).parse().unwrap_or(0);
+                epochs.push(number("cluster_epoch"));
+                let primaries = number("cluster_ranges_primary");
+                number("cluster_members") == count
+                    && is_even(primaries, 2_048)
+                    && is_even(primaries + number("cluster_ranges_replica"), 2_048 * copies)
+                    && node.readyz().starts_with("HTTP/1.1 200")
+            });
+            epochs.dedup();
+            is_settled && epochs.len() == 1
         });
     }
 
-    /// The node that has `key`, and one that has nothing to do with it.
-    pub(crate) fn owner_and_stranger(&self, key: &str) -> (usize, usize) {
-        let holds = |node: &Running, endpoint: SocketAddr| {
-            let mut client = Client::connect(endpoint);
+    /// The nodes that have `key`: as its primary, as its replica, and not.
+    pub(crate) fn roles(&self, key: &str) -> [usize; 3] {
+        let answers = |address| {
+            let mut client = Client::connect(address);
             client.run("READONLY");
-            let _ = node;
             !client.run(&format!("GET {key}")).starts_with("-MOVED")
         };
-        let is_owner = |node: &&Running| {
+        let is_primary = |node: &Running| {
             let mut client = node.client();
             client.run("CLUSTER NODES");
             !client.run(&format!("GET {key}")).starts_with("-MOVED")
         };
-        let owner = self.nodes.iter().position(|node| is_owner(&node));
-        let stranger = self
-            .nodes
-            .iter()
-            .position(|node| !holds(node, node.replica()));
-        (
-            owner.expect("a node has it"),
-            stranger.expect("three nodes, two copies"),
-        )
+        let places = 0..self.nodes.len();
+        let (primaries, others): (Vec<usize>, Vec<usize>) =
+            places.partition(|&place| is_primary(&self.nodes[place]));
+        let (replicas, strangers): (Vec<usize>, Vec<usize>) = others
+            .into_iter()
+            .partition(|&place| answers(self.nodes[place].replica()));
+        assert_eq!(
+            [primaries.len(), replicas.len(), strangers.len()],
+            [1, 1, 1]
+        );
+        [primaries[0], replicas[0], strangers[0]]
     }
 }
 
-/// The cluster of three that tests share, emptied, for one test at a time.
-pub(crate) fn three() -> MutexGuard<'static, Cluster> {
-    static THREE: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let three = THREE.get_or_init(|| Mutex::new(Cluster::start(3, Minority::Serve)));
-    let three = three.lock().unwrap_or_else(PoisonError::into_inner);
+/// The cluster of three that tests share; whoever holds it has the machine for itself.
+static THREE: Mutex<Option<Cluster>> = Mutex::new(None);
+
+/// The cluster of three, empty, for one test at a time.
+pub(crate) fn three() -> Held {
+    let mut held = alone();
+    let three = held
+        .0
+        .get_or_insert_with(|| Cluster::start(3, Minority::Serve));
     assert_eq!(three.nodes[0].client().run("FLUSHALL"), "+OK");
-    three
+    held
+}
+
+/// No other test runs meanwhile: timing is that of a cluster that has the machine.
+pub(crate) fn alone() -> Held {
+    Held(THREE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// See [`three`] and [`alone`].
+pub(crate) struct Held(MutexGuard<'static, Option<Cluster>>);
+
+impl Deref for Held {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0.as_ref().expect("three() has started it")
+    }
 }
 
 /// Looks again and again until something is so.
@@ -217,6 +267,15 @@ impl Client {
                 self.stream.read_exact(&mut bytes).expect("a whole reply");
                 bytes.truncate(bytes.len() - 2);
                 String::from_utf8(bytes).expect("text")
+            }
+            "=" => {
+                let mut bytes = vec![0; usize::try_from(count).expect("not negative") + 2];
+                self.stream.read_exact(&mut bytes).expect("a whole reply");
+                format!("={}", String::from_utf8_lossy(&bytes).trim_end())
+            }
+            "%" => {
+                let items: Vec<String> = (0..2 * count).map(|_| self.reply()).collect();
+                format!("{{{}}}", items.join(" "))
             }
             "*" => {
                 let items: Vec<String> = (0..count).map(|_| self.reply()).collect();

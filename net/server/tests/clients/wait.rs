@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fulmar_server::Minority;
 
-use crate::support::{Cluster, settle, three};
+use crate::support::{Cluster, alone, settle, three};
 
 /// Keys of all nodes and cores.
 fn keys() -> impl Iterator<Item = String> {
@@ -77,6 +77,7 @@ fn nothing_behind_a_wait_is_executed_and_nobody_else_waits() {
 
 #[test]
 fn a_write_of_a_term_that_is_over_is_not_acknowledged() {
+    let _machine = alone();
     let mut cluster = Cluster::start(2, Minority::Serve);
     let mut client = cluster.nodes[0].client();
     for key in keys() {

@@ -119,6 +119,7 @@ fn view(heard: [bool; 3]) -> ClusterView {
         .zip(heard)
         .map(|(number, is_heard)| member(number, is_heard));
     let status = ClusterStatus {
+        is_serving: true,
         is_ready: true,
         ..ClusterStatus::default()
     };
@@ -358,6 +359,7 @@ fn info_tells_what_is_served_and_heard() {
 fn a_minority_that_refuses_writes_says_so() {
     let members = (1..=3).map(|number| member(number, number == 1)).collect();
     let status = ClusterStatus {
+        is_serving: true,
         is_ready: true,
         is_provisional: true,
         refuses_writes: true,

@@ -16,7 +16,7 @@ impl ClusterView {
         let slots_silent = usize::from(SLOTS_COUNT) - slots_ok;
         let size = self.slots_by_primary();
         let size = size.iter().filter(|slots| !slots.is_empty()).count();
-        let is_ok = self.status.is_ready && !self.status.refuses_writes;
+        let is_ok = self.status.is_serving && !self.status.refuses_writes;
         let state = if is_ok { "ok" } else { "fail" };
         write!(out, "cluster_state:{state}\r\n")?;
         write!(out, "cluster_slots_assigned:{SLOTS_COUNT}\r\n")?;

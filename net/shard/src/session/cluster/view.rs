@@ -11,7 +11,9 @@ use super::{Endpoint, EndpointId, MemberView};
 /// How this node stands in its cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterStatus {
-    /// Its copies are complete: it serves all that the topology gives it.
+    /// It executes what the topology gives it.
+    pub is_serving: bool,
+    /// Beside that, its copies are complete.
     pub is_ready: bool,
     /// No quorum is heard: what it does is not decided by the cluster.
     pub is_provisional: bool,
