@@ -207,6 +207,10 @@ impl<'n> Dispatcher<'n> {
         self.reserve();
         if let Some(nodes) = &mut self.nodes {
             nodes.tick();
+            let (counts, counters) = (nodes.forward_counts(), self.counters());
+            counters.forwards_sent.set(counts.sent);
+            counters.forwards_retried.set(counts.retried);
+            counters.forwards_failed.set(counts.failed);
         }
         let mut tokens = Tokens::new(&self.node.shards);
         if tokens.try_take(self.own) {
@@ -527,7 +531,7 @@ impl<'n> Dispatcher<'n> {
 
     /// Publishes what a shard tells of itself; its token is held.
     pub(crate) fn publish(&self, shard: ShardIndex, tokens: &mut Tokens<'n>) {
-        self.node.links[shard.index()].publish(tokens.shard(shard).stats());
+        self.node.links[shard.index()].publish(tokens.shard(shard).stats(self.now));
     }
 
     /// Notes that a connection's memory changed.

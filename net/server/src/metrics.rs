@@ -3,6 +3,8 @@
 //! Built afresh at each scrape from the cores' counters; those of the shards are at most a tick
 //! old. Nothing here is on the path of a request.
 
+mod cluster;
+
 use std::sync::atomic::AtomicU64;
 
 use fulmar_engine::Stats;
@@ -190,6 +192,7 @@ pub(crate) fn render(node: &Node) -> String {
         registry.register(name, help, family);
     }
     register_commands(node, &mut registry);
+    cluster::register(node, &mut registry.sub_registry_with_prefix("cluster"));
     let clients = Gauge::<u64, AtomicU64>::default();
     clients.set(node.clients.count() as u64);
     registry.register("clients", "Connections open", clients);

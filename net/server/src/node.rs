@@ -76,6 +76,9 @@ pub(crate) struct Counters {
     pub(crate) turns: Counter,
     pub(crate) buffers_exhausted: Counter,
     pub(crate) accepts_failed: Counter,
+    pub(crate) forwards_sent: Counter,
+    pub(crate) forwards_retried: Counter,
+    pub(crate) forwards_failed: Counter,
     /// A gauge: what connections hold beside the shards.
     pub(crate) connection_bytes: Counter,
 }

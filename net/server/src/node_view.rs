@@ -7,8 +7,8 @@ use fulmar_cluster::{Range, SLOTS_PER_RANGE, ShardIndex};
 use fulmar_protocol::CommandError;
 use fulmar_protocol::command::table::COMMANDS;
 use fulmar_shard::session::{
-    ClientState, ClusterView, ConfigChange, Node as View, NodeConfig, NodeFacts, NodeStats,
-    NotChangeable, visit_slot,
+    ClientState, ClusterCounts, ClusterView, ConfigChange, Node as View, NodeConfig, NodeFacts,
+    NodeStats, NotChangeable, visit_slot,
 };
 use fulmar_shard::{Counters as CommandCounts, Now, ShardStats};
 use rustix::process::getpid;
@@ -157,6 +157,24 @@ pub(crate) fn node_stats(node: &Node) -> NodeStats {
         connections_refused: node.total(|counters| &counters.connections_refused),
         received_bytes: node.total(|counters| &counters.received_bytes),
         sent_bytes: node.total(|counters| &counters.sent_bytes),
+        cluster: cluster_counts(node),
+    }
+}
+
+fn cluster_counts(node: &Node) -> ClusterCounts {
+    let Some(shared) = &node.cluster else {
+        return ClusterCounts::default();
+    };
+    let decisions = shared.decisions();
+    ClusterCounts {
+        forwards_sent: node.total(|counters| &counters.forwards_sent),
+        forwards_retried: node.total(|counters| &counters.forwards_retried),
+        forwards_failed: node.total(|counters| &counters.forwards_failed),
+        elections: decisions.elections,
+        lost_ranges: decisions.lost_ranges,
+        divergences: decisions.divergences,
+        abandoned_decisions: decisions.abandoned_attempts,
+        aborted_hand_overs: decisions.aborted_hand_overs,
     }
 }
 

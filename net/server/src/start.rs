@@ -334,7 +334,10 @@ impl ClusterParts {
         let targets = u16::try_from(cluster.join.len()).unwrap_or(u16::MAX);
         // One node founds, whoever else has met enough others.
         let own = [config.bind, ip].map(|ip| SocketAddr::new(ip, prepared.port));
-        let is_founder = cluster.join.first().is_some_and(|first| own.contains(first));
+        let is_founder = cluster
+            .join
+            .first()
+            .is_some_and(|first| own.contains(first));
         let start = match (targets, cluster.bootstrap_expect) {
             (0, _) => Start::Found(name),
             (targets, Some(expect)) if is_founder => Start::Bootstrap {

@@ -3,7 +3,7 @@
 use fulmar_engine::Stats;
 use fulmar_protocol::command::table::CommandId;
 
-use crate::Outcome;
+use crate::{Outcome, ReplicationStats};
 
 /// Counts of one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct ShardStats {
     pub shown_items: u64,
     /// Keys watched right now.
     pub watched_keys: u64,
+    /// What its replication tells.
+    pub replication: ReplicationStats,
 }
 
 impl ShardStats {
@@ -105,6 +107,7 @@ impl ShardStats {
         add_engine(&mut self.engine, &other.engine);
         self.shown_items += other.shown_items;
         self.watched_keys += other.watched_keys;
+        self.replication.add(&other.replication);
     }
 }
 

@@ -121,12 +121,13 @@ impl Shard {
     }
 
     /// What there is to report.
-    pub fn stats(&self) -> ShardStats {
+    pub fn stats(&self, now: Now) -> ShardStats {
         ShardStats {
             commands: self.counters.clone(),
             engine: self.cache.stats(),
             shown_items: self.shown_len() as u64,
             watched_keys: self.watches.keys_count() as u64,
+            replication: self.replication_stats(now),
         }
     }
 

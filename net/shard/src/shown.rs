@@ -132,7 +132,7 @@ mod tests {
         let is_own = |number: &u32| Range::of(&number.to_le_bytes()).index().is_multiple_of(3);
         let count = (0..40_000).filter(is_own).count();
         assert_eq!(shard.shown_len(), count);
-        assert_eq!(shard.stats().shown_items, count as u64);
+        assert_eq!(shard.stats(NOW).shown_items, count as u64);
         assert_eq!(
             reply(&mut shard, &DataCommand::DbSize),
             format!(":{count}\r\n").as_bytes()

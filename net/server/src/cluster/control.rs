@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use fulmar_cluster::coordinator::{
-    Coordinator, Event as Asked, SealedPosition, Serving as Standing,
+    Coordinator, Counters as Decisions, Event as Asked, SealedPosition, Serving as Standing,
 };
 use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
 use fulmar_cluster::membership::{Event, Identity, Membership};
@@ -92,6 +92,8 @@ pub(crate) struct Control<'n> {
     is_view_old: bool,
     is_timer_set: bool,
     silent: Vec<NodeId>,
+    /// The counts that the cores see.
+    decisions: Decisions,
     wake_all: bool,
     /// Hand-overs whose writes are held, and whose next primaries have not caught up.
     held: Vec<HandOver>,
@@ -126,6 +128,7 @@ impl<'n> Control<'n> {
             is_view_old: false,
             is_timer_set: false,
             silent: Vec::new(),
+            decisions: Decisions::default(),
             wake_all: false,
             held: Vec::new(),
             has_learners: false,
@@ -415,6 +418,10 @@ impl<'n> Control<'n> {
 
     /// Tells the cores how this node stands, and what has changed.
     fn stand(&mut self, now: Time) {
+        if self.coordinator.counters() != self.decisions {
+            self.decisions = self.coordinator.counters();
+            self.shared.set_decisions(self.decisions);
+        }
         let mut standing = self.coordinator.serves(now);
         if self
             .woken_at

@@ -96,9 +96,20 @@ struct Place {
     forward: Option<Box<Forward>>,
 }
 
+/// Commands of one core, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ForwardCounts {
+    pub(crate) sent: u64,
+    /// Those that were to be sent again.
+    pub(crate) retried: u64,
+    /// Those that got no reply.
+    pub(crate) failed: u64,
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Forwards {
+    counts: ForwardCounts,
     places: Vec<Place>,
     free: Vec<u16>,
     /// Those to be sent again when the topology or a link has changed.
@@ -148,6 +159,10 @@ impl Forwards {
         !self.again.is_empty()
     }
 
+    pub(crate) fn counts(&self) -> ForwardCounts {
+        self.counts
+    }
+
     /// Names a command that is about to be sent; [`put`](Self::put) keeps it.
     pub(crate) fn reserve(&mut self) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
@@ -161,6 +176,7 @@ impl Forwards {
 
     /// Keeps a command that was sent under the name that was reserved for it.
     pub(crate) fn put(&mut self, id: RequestId, forward: Box<Forward>) {
+        self.counts.sent += 1;
         self.places[(id.0 & 0xFFFF) as usize].forward = Some(forward);
     }
 
@@ -201,6 +217,7 @@ impl Forwards {
             if forward.hops > HOPS_MAX {
                 self.fail(&forward, Failure::NotExecuted);
             } else {
+                self.counts.retried += 1;
                 self.again.push_back(forward);
             }
         }
@@ -222,6 +239,7 @@ impl Forwards {
                 self.free.push(u16::try_from(index).expect("16 bits"));
                 forward.reply.clear();
                 if forward.is_idempotent {
+                    self.counts.retried += 1;
                     self.again.push_back(forward);
                 } else {
                     self.fail(&forward, Failure::Unknown);
@@ -292,6 +310,7 @@ impl Forwards {
     }
 
     fn fail(&mut self, forward: &Forward, failure: Failure) {
+        self.counts.failed += 1;
         self.filled.push(Filled {
             destination: forward.destination,
             reply: Reply::Failed(failure),

@@ -8,7 +8,7 @@ use fulmar_cluster::coordinator::timing::PAUSE_MS;
 use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::{Now, Shard};
 
-use super::forwards::{Filled, Forward, Forwards, RequestId};
+use super::forwards::{Filled, Forward, ForwardCounts, Forwards, RequestId};
 use super::frame;
 use super::links::{Links, Peer};
 use super::replicate::{Broken, replicate};
@@ -95,6 +95,10 @@ impl<'n> Nodes<'n> {
 
     pub(crate) fn bytes_held(&self) -> usize {
         self.links.bytes_held()
+    }
+
+    pub(crate) fn forward_counts(&self) -> ForwardCounts {
+        self.forwards.counts()
     }
 
     // --- commands ---

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use fulmar_cluster::coordinator::Counters as Decisions;
 use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId};
 
 use fulmar_shard::session::MemberView;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     mail: (Sender<Mail>, Receiver<Mail>),
     /// Counts what may end a WAIT.
     news: AtomicU64,
+    /// What the coordinator last told of itself.
+    decisions: Mutex<Decisions>,
     /// Where nodes listen for each other, members or not.
     addresses: Mutex<Vec<(NodeId, SocketAddr)>>,
 }
@@ -80,6 +83,7 @@ impl Shared {
             was_asleep: AtomicBool::new(false),
             mail: bounded(MAIL_MAX),
             news: AtomicU64::new(0),
+            decisions: Mutex::default(),
             addresses: Mutex::default(),
         }
     }
@@ -118,6 +122,21 @@ impl Shared {
     /// How often there was something.
     pub(crate) fn news(&self) -> u64 {
         self.news.load(Ordering::SeqCst)
+    }
+
+    /// The coordinator's counts, at most a few milliseconds old.
+    pub(crate) fn decisions(&self) -> Decisions {
+        *self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_decisions(&self, decisions: Decisions) {
+        *self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = decisions;
     }
 
     pub(crate) fn note_left(&self) {

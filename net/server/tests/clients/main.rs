@@ -1,6 +1,7 @@
 //! Clients of a cluster: real nodes in this process, real sockets.
 
 mod all_keys;
+mod figures;
 mod map;
 mod support;
 mod wait;

@@ -185,7 +185,7 @@ fn write_stats(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
 
 fn write_replication(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     if let Some(cluster) = &snapshot.cluster {
-        return cluster.write_replication(out);
+        return cluster.write_replication(&snapshot.stats.shards.replication, out);
     }
     field(out, "role", "master")?;
     field(out, "connected_slaves", 0)
@@ -209,7 +209,7 @@ fn write_command_stats(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
 fn write_cluster(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
     field(out, "cluster_enabled", u8::from(snapshot.cluster.is_some()))?;
     match &snapshot.cluster {
-        Some(cluster) => cluster.write_section(out),
+        Some(cluster) => cluster.write_section(&snapshot.stats, out),
         None => Ok(()),
     }
 }

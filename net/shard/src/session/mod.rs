@@ -27,7 +27,7 @@ pub use cluster::{
     SLOT_KEYS_MAX, visit_slot,
 };
 pub use config::{ConfigChange, NotChangeable};
-pub use node::{Node, NodeConfig, NodeFacts, NodeStats};
+pub use node::{ClusterCounts, Node, NodeConfig, NodeFacts, NodeStats};
 
 /// The version of Redis whose behaviour clients may expect: HELLO and INFO name it.
 pub const REDIS_VERSION: &str = "7.0.15";

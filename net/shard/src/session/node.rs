@@ -123,4 +123,27 @@ pub struct NodeStats {
     pub received_bytes: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
+    /// What it did in its cluster, if it has one.
+    pub cluster: ClusterCounts,
+}
+
+/// Counts of a node's life in its cluster, beside those of its shards' replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterCounts {
+    /// Commands sent on to other nodes.
+    pub forwards_sent: u64,
+    /// Of those, the ones that were sent again, because their owner or a connection had changed.
+    pub forwards_retried: u64,
+    /// Of those, the ones that got no reply.
+    pub forwards_failed: u64,
+    /// Decisions of this node that removed or replaced a member that had died.
+    pub elections: u64,
+    /// Ranges that such decisions started with a part of their items or none.
+    pub lost_ranges: u64,
+    /// Branches that this node lived in and that were given up.
+    pub divergences: u64,
+    /// Decisions of this node that others prevented.
+    pub abandoned_decisions: u64,
+    /// Hand-overs that did not come about in time.
+    pub aborted_hand_overs: u64,
 }

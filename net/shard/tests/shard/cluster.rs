@@ -16,7 +16,7 @@ use fulmar_shard::session::{
     MemberPorts, MemberView, Node, NodeConfig, NodeFacts, NodeStats, NotChangeable, SLOT_KEYS_MAX,
     execute_connection, reply_version, visit_slot,
 };
-use fulmar_shard::{Now, Placement, Shard};
+use fulmar_shard::{FollowerLag, Now, Placement, Shard};
 
 use crate::support::words;
 
@@ -31,6 +31,7 @@ struct ClusterNode {
     view: Option<Arc<ClusterView>>,
     shard: Shard,
     failovers: Vec<Failover>,
+    stats: NodeStats,
 }
 
 impl Node for ClusterNode {
@@ -43,7 +44,7 @@ impl Node for ClusterNode {
     }
 
     fn stats(&mut self) -> NodeStats {
-        NodeStats::default()
+        self.stats.clone()
     }
 
     fn visit_clients(&mut self, _: &mut dyn FnMut(&ClientState)) {}
@@ -140,6 +141,7 @@ fn node_with(view: Option<ClusterView>) -> ClusterNode {
         view: view.map(Arc::new),
         shard: Shard::new(fulmar_cluster::ShardIndex(0), config, 7).expect("the limits are sane"),
         failovers: Vec::new(),
+        stats: NodeStats::default(),
     }
 }
 
@@ -353,6 +355,36 @@ fn info_tells_what_is_served_and_heard() {
     );
     let refused = ask(&mut node, &mut client(), "CONFIG SET cluster-enabled no");
     assert!(refused.starts_with("-ERR CONFIG SET failed"));
+}
+
+#[test]
+fn info_tells_what_a_failover_would_lose() {
+    let mut node = node_with(Some(view([true; 3])));
+    let lag = |number, incomplete, entries| FollowerLag {
+        node: NodeId(number),
+        is_connected: true,
+        ranges: 5,
+        incomplete,
+        entries,
+        bytes: entries * 100,
+        ms: entries * 3,
+    };
+    node.stats.shards.replication.followers = vec![lag(3, 0, 7), lag(2, 1, 2)];
+    node.stats.shards.replication.divergent_keys = 4;
+    node.stats.cluster.forwards_sent = 11;
+    node.stats.cluster.lost_ranges = 12;
+    let info = ask(&mut node, &mut client(), "INFO replication cluster");
+    for field in [
+        "connected_slaves:2\r\nslave0:ip=10.0.0.2,port=7021,state=sync,ranges=5,incomplete=1,",
+        "lag_entries=2,lag_bytes=200,lag_ms=6\r\nslave1:ip=10.0.0.3,port=7031,state=online,",
+        "lag_entries=7,lag_bytes=700,lag_ms=21\r\nreplication_lag_entries:9\r\n",
+        "replication_lag_bytes:900\r\nreplication_lag_ms:21\r\n",
+        "replication_divergent_keys:4\r\n",
+        "cluster_forwards_sent:11\r\n",
+        "cluster_lost_ranges:12\r\n",
+    ] {
+        assert!(info.contains(field), "{field} in {info}");
+    }
 }
 
 #[test]

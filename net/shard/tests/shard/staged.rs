@@ -101,7 +101,7 @@ fn values_and_watches_of_vanished_clients_are_given_back() {
         assert!(
             rig.shards
                 .iter()
-                .all(|shard| shard.stats().watched_keys == 0)
+                .all(|shard| shard.stats(rig.now).watched_keys == 0)
         );
     });
 }
@@ -199,7 +199,7 @@ fn watched_keys_are_bounded() {
     assert!(
         rig.shards
             .iter()
-            .all(|shard| shard.stats().watched_keys == 0)
+            .all(|shard| shard.stats(rig.now).watched_keys == 0)
     );
     assert_eq!(rig.run(&mut client, &words("WATCH one:more")), b"+OK\r\n");
 }
