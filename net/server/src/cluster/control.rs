@@ -451,7 +451,9 @@ impl<'n> Control<'n> {
             && let Some(topology) = &self.installed
         {
             let view = self.view(topology, standing);
-            self.shared.views.publish(View::new(view));
+            let before = self.shared.views.current();
+            let view = View::new(view, before.as_deref());
+            self.shared.views.publish(view);
             self.shared.note_news();
             self.wake_all = true;
         }

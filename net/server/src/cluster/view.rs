@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use fulmar_cluster::{NodeId, RANGES_COUNT, Range, Topology};
+use fulmar_cluster::{Epoch, NodeId, RANGES_COUNT, Range, Topology};
 use fulmar_protocol::command::ClusterMap;
 use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::session::ClusterView;
@@ -24,20 +24,23 @@ pub(crate) enum Owner {
     Node(NodeId),
 }
 
-/// See the module's head. About 40 KiB beside the topology.
+/// See the module's head. About 56 KiB beside the topology.
 #[derive(Debug)]
 pub(crate) struct View {
     /// The cluster as clients are told of it.
     pub(crate) cluster: Arc<ClusterView>,
     owners: Box<[Owner]>,
+    /// By range, the epoch in which its primary last changed and may have lost writes.
+    breaks: Box<[Epoch]>,
     /// The map in each form that was asked for.
     maps: [OnceLock<Box<[u8]>>; MAPS_COUNT],
 }
 
 impl View {
-    pub(crate) fn new(cluster: ClusterView) -> Self {
+    /// A view behind `before`, the one that this node had.
+    pub(crate) fn new(cluster: ClusterView, before: Option<&Self>) -> Self {
         let own = cluster.own();
-        let topology = cluster.topology();
+        let topology = Arc::clone(cluster.topology());
         let owner = |range| match topology.copies(range).primary {
             node if node == own => Owner::Own,
             node => Owner::Node(node),
@@ -47,6 +50,7 @@ impl View {
         Self {
             cluster: Arc::new(cluster),
             owners,
+            breaks: breaks(&topology, before),
             maps: Default::default(),
         }
     }
@@ -72,10 +76,41 @@ impl View {
         self.owners[usize::from(range.index())]
     }
 
+    /// The epoch in which the primary of `range` last changed other than by a hand-over: what was
+    /// written before may be lost.
+    pub(crate) fn last_break(&self, range: Range) -> Epoch {
+        self.breaks[usize::from(range.index())]
+    }
+
     /// Whether this node follows `range`: it may answer reads of it to those who accept old values.
     pub(crate) fn is_replica(&self, range: Range) -> bool {
         self.topology().copies(range).replicas.contains(&self.own())
     }
+}
+
+/// A hand-over leaves its primary a member, and waits until the next one has everything. One that died
+/// is none any more, or another start of its node; and of epochs that passed unseen nothing is known.
+fn breaks(topology: &Topology, before: Option<&View>) -> Box<[Epoch]> {
+    let Some(before) = before else {
+        return vec![Epoch(0); usize::from(RANGES_COUNT)].into();
+    };
+    let old = before.topology();
+    let is_next = topology.epoch() == old.epoch().next()
+        && topology.branch().is_none()
+        && old.branch().is_none();
+    let lives_on = |node| {
+        let start = |topology: &Topology| topology.member(node).map(|member| member.incarnation);
+        start(topology) == start(old)
+    };
+    let last = |range| {
+        let (was, is) = (old.copies(range), topology.copies(range));
+        if was.term == is.term || (is_next && lives_on(was.primary)) {
+            before.last_break(range)
+        } else {
+            topology.epoch()
+        }
+    };
+    Range::all().map(last).collect()
 }
 
 /// The view in force, and how cores notice a new one.
@@ -131,7 +166,7 @@ impl CachedView {
 pub(super) mod tests {
     use std::sync::Arc;
 
-    use fulmar_cluster::{ClusterId, Incarnation, Member, NodeId, Range, Topology, Zone};
+    use fulmar_cluster::{ClusterId, Epoch, Incarnation, Member, NodeId, Range, Topology, Zone};
 
     use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
 
@@ -142,6 +177,15 @@ pub(super) mod tests {
 
     /// A view of `own` with this topology, in which all members are heard.
     pub(in crate::cluster) fn view_of(own: NodeId, topology: Topology) -> View {
+        view_behind(None, own, topology)
+    }
+
+    /// The same, behind another.
+    pub(in crate::cluster) fn view_behind(
+        before: Option<&View>,
+        own: NodeId,
+        topology: Topology,
+    ) -> View {
         let ports = MemberPorts {
             resp: 1,
             replica: 2,
@@ -151,12 +195,11 @@ pub(super) mod tests {
         let member = MemberView::new("host".into(), ports, true);
         let members = vec![member.clone(); topology.members().len()];
         let status = ClusterStatus::default();
-        View::new(ClusterView::new(
-            Arc::new(topology),
-            (own, member),
-            members,
-            status,
-        ))
+        let own = (own, member);
+        View::new(
+            ClusterView::new(Arc::new(topology), own, members, status),
+            before,
+        )
     }
 
     fn view(own: u64) -> View {
@@ -168,6 +211,43 @@ pub(super) mod tests {
             zone: Zone::default(),
         };
         view_of(NodeId(own), Topology::founded(ClusterId(1), member, 1))
+    }
+
+    #[test]
+    fn a_hand_over_breaks_nothing_and_a_death_does() {
+        let member = |id, incarnation| Member {
+            id: NodeId(id),
+            incarnation: Incarnation(incarnation),
+            cores: 1,
+            weight: 1,
+            zone: Zone::default(),
+        };
+        let mut parts = Topology::founded(ClusterId(1), member(1, 1), 1).to_parts();
+        parts.members.push(member(2, 1));
+        let mut view = view_of(NodeId(1), Topology::new(parts.clone()).expect("consistent"));
+        let mut epoch = 1;
+        let mut next = |view: &View, skipped: u64, primary, incarnation| {
+            epoch += 1 + skipped;
+            parts.epoch = Epoch(epoch);
+            parts.members[0].incarnation = Incarnation(incarnation);
+            parts.table[7].primary = NodeId(primary);
+            parts.table[7].term = Epoch(epoch);
+            let topology = Topology::new(parts.clone()).expect("consistent");
+            view_behind(Some(view), NodeId(1), topology)
+        };
+        let [seven, eight] = [7, 8].map(|index| Range::from_index(index).expect("small"));
+        // Skipped epochs, next primary, node 1's incarnation, the last break expected.
+        for (skipped, primary, incarnation, expected) in [
+            (0, 2, 1, 0),
+            (0, 1, 2, 0),
+            (0, 2, 3, 4),
+            (0, 1, 3, 4),
+            (1, 2, 3, 7),
+        ] {
+            view = next(&view, skipped, primary, incarnation);
+            assert_eq!(view.last_break(seven), Epoch(expected));
+            assert_eq!(view.last_break(eight), Epoch(0));
+        }
     }
 
     #[test]

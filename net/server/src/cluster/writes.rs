@@ -1,9 +1,11 @@
-//! What a connection has written, as far as WAIT asks: in which ranges, and whether their terms last.
+//! What a connection has written, as far as WAIT asks: in which ranges, and whether it may be lost.
 //!
 //! No positions are kept: WAIT waits for all that was written to these ranges before it, by whomever.
 //! That takes 280 bytes a connection, however much it writes, and none while it only reads.
 
-use fulmar_cluster::{Epoch, RANGES_COUNT, Range, Topology};
+use fulmar_cluster::{Epoch, RANGES_COUNT, Range};
+
+use super::view::View;
 
 const WORDS: usize = RANGES_COUNT as usize / 64;
 
@@ -54,9 +56,9 @@ impl RangeSet {
 #[derive(Clone, Debug)]
 pub(crate) struct Writes {
     ranges: RangeSet,
-    /// Their terms are known to last up to this epoch.
+    /// What was written to them is known to last up to this epoch.
     epoch: Epoch,
-    /// Some of it was written in a term that ended before it was known to be acknowledged, or by no
+    /// Some of it was written to a primary that died before it was known to be acknowledged, or by no
     /// decision of the cluster: no acknowledgement can come any more.
     is_lost: bool,
     /// WAIT has told that it is acknowledged, or lost. With the next write all begins anew.
@@ -64,38 +66,39 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    pub(crate) fn new(topology: &Topology) -> Self {
+    pub(crate) fn new(view: &View) -> Self {
         Self {
             ranges: RangeSet::EMPTY,
-            epoch: topology.epoch(),
+            epoch: view.topology().epoch(),
             is_lost: false,
             is_told: false,
         }
     }
 
-    /// A write to `range` is executed, or about to be; `topology` is not newer than the one by which
+    /// A write to `range` is executed, or about to be; `view` is not newer than the topology by which
     /// it is executed.
     #[inline]
-    pub(crate) fn note(&mut self, range: Range, topology: &Topology) {
+    pub(crate) fn note(&mut self, range: Range, view: &View) {
         if self.is_told {
-            *self = Self::new(topology);
+            *self = Self::new(view);
         }
-        if self.epoch != topology.epoch() || topology.branch().is_some() {
-            self.follow(topology);
+        let topology = view.topology();
+        if self.epoch != topology.epoch() {
+            self.follow(view);
         }
         self.ranges.insert(range);
         self.is_lost |= topology.branch().is_some();
     }
 
-    /// Looks whether the terms have lasted up to `topology`.
+    /// Looks whether what was written has lasted up to `view`.
     #[cold]
-    pub(crate) fn follow(&mut self, topology: &Topology) {
+    pub(crate) fn follow(&mut self, view: &View) {
         let is_acknowledged = self.is_told && !self.is_lost;
-        let has_ended = |range| topology.copies(range).term > self.epoch;
-        if !is_acknowledged && self.epoch != topology.epoch() {
-            self.is_lost |= self.ranges.iter().any(has_ended);
+        let is_broken = |range| view.last_break(range) > self.epoch;
+        if !is_acknowledged {
+            self.is_lost |= self.ranges.iter().any(is_broken);
         }
-        self.epoch = topology.epoch();
+        self.epoch = view.topology().epoch();
     }
 
     /// What WAIT asks about.
@@ -123,25 +126,33 @@ mod tests {
     use fulmar_cluster::{ClusterId, Epoch, Incarnation, Member, NodeId, Range, Topology, Zone};
 
     use super::{RangeSet, Writes};
+    use crate::cluster::view::View;
+    use crate::cluster::view::tests::{view_behind, view_of};
 
-    /// The topology of an epoch in which some ranges' terms began then.
-    fn topology(epoch: u64, changed: &[u16]) -> Topology {
-        let member = Member {
+    /// Views of epochs 1, 2, ...; in each the primaries of some ranges have died.
+    fn views(died: &[&[u16]]) -> Vec<View> {
+        let member = |incarnation| Member {
             id: NodeId(1),
-            incarnation: Incarnation(1),
+            incarnation: Incarnation(incarnation),
             cores: 1,
             weight: 1,
             zone: Zone::default(),
         };
-        let mut parts = Topology::founded(ClusterId(1), member, 1).to_parts();
-        for &range in changed {
-            parts.table[usize::from(range)].term = Epoch(epoch);
+        let mut parts = Topology::founded(ClusterId(1), member(1), 1).to_parts();
+        let mut views = vec![view_of(
+            NodeId(1),
+            Topology::new(parts.clone()).expect("consistent"),
+        )];
+        for (epoch, ranges) in (2..).zip(died) {
+            parts.epoch = Epoch(epoch);
+            parts.members[0] = member(epoch);
+            for &range in *ranges {
+                parts.table[usize::from(range)].term = Epoch(epoch);
+            }
+            let topology = Topology::new(Parts { ..parts.clone() }).expect("consistent");
+            views.push(view_behind(views.last(), NodeId(1), topology));
         }
-        Topology::new(Parts {
-            epoch: Epoch(epoch),
-            ..parts
-        })
-        .expect("consistent")
+        views
     }
 
     fn range(index: u16) -> Range {
@@ -164,36 +175,36 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_in_a_term_that_ended_is_lost_until_that_was_told() {
-        let mut writes = Writes::new(&topology(1, &[]));
-        writes.note(range(5), &topology(1, &[]));
-        writes.follow(&topology(2, &[6]));
+    fn what_a_dead_primary_had_is_lost_until_that_was_told() {
+        let views = views(&[&[6], &[5]]);
+        let mut writes = Writes::new(&views[0]);
+        writes.note(range(5), &views[0]);
+        writes.follow(&views[1]);
         assert!(!writes.is_lost(), "another range");
-        writes.follow(&topology(3, &[5]));
+        writes.follow(&views[2]);
         assert!(writes.is_lost());
-        writes.note(range(5), &topology(3, &[5]));
+        writes.note(range(5), &views[2]);
         assert!(writes.is_lost(), "what came before is not told yet");
         writes.note_told(0);
         assert!(writes.is_lost(), "asked again, it is told again");
-        writes.note(range(7), &topology(3, &[5]));
+        writes.note(range(7), &views[2]);
         assert!(!writes.is_lost());
-        assert_eq!(
-            writes.ranges().iter().map(Range::index).collect::<Vec<_>>(),
-            [7]
-        );
+        let ranges: Vec<u16> = writes.ranges().iter().map(Range::index).collect();
+        assert_eq!(ranges, [7]);
     }
 
     #[test]
-    fn what_was_acknowledged_outlives_its_term() {
-        let mut writes = Writes::new(&topology(1, &[]));
-        writes.note(range(5), &topology(1, &[]));
+    fn what_was_acknowledged_outlives_its_primary() {
+        let views = views(&[&[5]]);
+        let mut writes = Writes::new(&views[0]);
+        writes.note(range(5), &views[0]);
         writes.note_told(0);
-        writes.note(range(6), &topology(1, &[]));
+        writes.note(range(6), &views[0]);
         assert!(writes.ranges().contains(range(5)), "nothing was told of it");
         writes.note_told(1);
-        writes.follow(&topology(2, &[5]));
+        writes.follow(&views[1]);
         assert!(!writes.is_lost());
-        writes.note(range(8), &topology(2, &[5]));
+        writes.note(range(8), &views[1]);
         assert!(!writes.ranges().contains(range(5)));
     }
 }

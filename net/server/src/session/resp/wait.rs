@@ -5,7 +5,7 @@
 //! others' ranges:  their primaries are asked, and answer when they have enough, or after a while
 //! ```
 //! Nothing behind it is decoded meanwhile. It ends at once, with 0, where no acknowledgement can come
-//! any more: a range was written in a term that is over, or without the cluster's majority.
+//! any more: the primary that had a write has died, or there is no majority.
 
 use fulmar_cluster::{Epoch, NodeId, Time};
 use fulmar_protocol::ReplySink;
@@ -129,7 +129,7 @@ impl RespSession {
             // Nothing written is everywhere.
             _ => return Looked::Over(view.cluster.replicas_count_min()),
         };
-        writes.follow(view.topology());
+        writes.follow(&view);
         if writes.is_lost() {
             return Looked::Over(0);
         }
@@ -205,10 +205,9 @@ impl RespSession {
     #[inline]
     pub(super) fn note_write(&mut self, range: fulmar_cluster::Range, context: &Context<'_, '_>) {
         if let Some(view) = context.dispatcher.nodes().and_then(|nodes| nodes.view()) {
-            let topology = view.topology();
             self.writes
-                .get_or_insert_with(|| Box::new(Writes::new(topology)))
-                .note(range, topology);
+                .get_or_insert_with(|| Box::new(Writes::new(view)))
+                .note(range, view);
             self.client.replicas_acknowledged = 0;
         }
     }
@@ -221,16 +220,15 @@ fn note(
     view: &View,
     knows_the_map: bool,
 ) {
-    let topology = view.topology();
-    let writes = writes.get_or_insert_with(|| Box::new(Writes::new(topology)));
+    let writes = writes.get_or_insert_with(|| Box::new(Writes::new(view)));
     if spec.scope == Scope::AllShards {
         let is_meant = |range| !knows_the_map || view.owner(range) == Owner::Own;
         fulmar_cluster::Range::all()
             .filter(|&range| is_meant(range))
-            .for_each(|range| writes.note(range, topology));
+            .for_each(|range| writes.note(range, view));
     }
     for key in spec.keys_in(args) {
-        writes.note(fulmar_cluster::Range::of(key), topology);
+        writes.note(fulmar_cluster::Range::of(key), view);
     }
 }
 
