@@ -308,7 +308,8 @@ impl<'n> Dispatcher<'n> {
         if batch.is_full() {
             return Outcome::Busy;
         }
-        batch.push(routed.connection, output.reserve(), routed.form, args);
+        let hole = output.reserve();
+        batch.push(routed.connection, hole, routed.form, routed.access, args);
         Outcome::Done
     }
 
@@ -327,7 +328,7 @@ impl<'n> Dispatcher<'n> {
             return false;
         };
         let placement = self.placement();
-        batch.execute(|args, form, replies| {
+        batch.execute(|args, access, form, replies| {
             let shard = tokens.shard(self.own);
             let mut shards = Single::new(shard, None, placement);
             let argv = Argv { args, staged: &[] };
@@ -336,7 +337,6 @@ impl<'n> Dispatcher<'n> {
             let Command::Data(command) = command else {
                 unreachable!("only commands on keys are sent");
             };
-            let access = access_of(spec, false);
             let mut keys = spec.keys_in(args);
             let is_answerable = keys.all(|key| {
                 let range = cluster::Range::of(key).index();

@@ -6,6 +6,7 @@
 
 use fulmar_protocol::http;
 use fulmar_protocol::resp::RespVersion;
+use fulmar_shard::Access;
 
 use crate::output::HoleId;
 use crate::replies::{Placed, Replies};
@@ -45,6 +46,7 @@ pub(crate) struct Request {
     pub(crate) connection: ConnectionId,
     pub(crate) hole: HoleId,
     pub(crate) form: ReplyForm,
+    access: Access,
     args_count: usize,
 }
 
@@ -80,6 +82,7 @@ impl Batch {
         connection: ConnectionId,
         hole: HoleId,
         form: ReplyForm,
+        access: Access,
         args: &[&[u8]],
     ) {
         for arg in args {
@@ -90,6 +93,7 @@ impl Batch {
             connection,
             hole,
             form,
+            access,
             args_count: args.len(),
         });
     }
@@ -103,8 +107,11 @@ impl Batch {
         self.requests.len()
     }
 
-    /// Executes each command: `execute` gets its arguments and form, and appends the reply.
-    pub(crate) fn execute(&mut self, mut execute: impl FnMut(&[&[u8]], ReplyForm, &mut Replies)) {
+    /// Executes each command: `execute` gets its arguments, access and form, and appends the reply.
+    pub(crate) fn execute(
+        &mut self,
+        mut execute: impl FnMut(&[&[u8]], Access, ReplyForm, &mut Replies),
+    ) {
         let mut rest = self.bytes.as_slice();
         let mut args = Vec::new();
         for request in &self.requests {
@@ -114,7 +121,7 @@ impl Batch {
                 args.push(arg);
                 rest = behind;
             }
-            execute(&args, request.form, &mut self.replies);
+            execute(&args, request.access, request.form, &mut self.replies);
             self.reply_ends.push(self.replies.bytes.len());
         }
     }

@@ -3,5 +3,6 @@
 mod all_keys;
 mod figures;
 mod map;
+mod replicas;
 mod support;
 mod wait;

@@ -24,7 +24,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(join: Vec<SocketAddr>, minority: Minority) -> Self {
+    fn start(join: Vec<SocketAddr>, minority: Minority, dispatch: Dispatch) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let cluster = ClusterConfig {
             port: 0,
@@ -50,7 +50,7 @@ impl Running {
             memory_bytes_max: 64 << 20,
             value_bytes_max: 4 << 20,
             clients_max: 64,
-            dispatch: Dispatch::Borrow,
+            dispatch,
             cluster: Some(cluster),
         };
         Self {
@@ -113,7 +113,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts nodes one after the other, and waits until they have shared the ranges.
     pub(crate) fn start(count: usize, minority: Minority) -> Self {
-        let nodes = vec![Running::start(Vec::new(), minority)];
+        let nodes = vec![Running::start(Vec::new(), minority, Dispatch::Borrow)];
         let mut cluster = Self { nodes };
         settle("the first node founds", || {
             !cluster.nodes[0].client().info("cluster_port").is_empty()
@@ -129,7 +129,13 @@ impl Cluster {
     pub(crate) fn join(&mut self, minority: Minority) {
         let port = self.nodes[0].client().info("cluster_port");
         let seed = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
-        self.nodes.push(Running::start(vec![seed], minority));
+        // Every other node has its cores send each other messages.
+        let dispatch = match self.nodes.len() % 2 {
+            0 => Dispatch::Borrow,
+            _ => Dispatch::Message,
+        };
+        let node = Running::start(vec![seed], minority, dispatch);
+        self.nodes.push(node);
     }
 
     /// Waits until all nodes agree on the topology, and have their even share of whole copies.
