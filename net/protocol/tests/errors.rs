@@ -117,6 +117,11 @@ fn errors_of_execution_have_redis_text() {
             "MOVED 12182 127.0.0.1:6381",
         ),
         (
+            CommandError::WatchElsewhere,
+            "CROSSSLOT WATCH and its transaction take keys of the node that is asked; use a cluster \
+             client",
+        ),
+        (
             CommandError::CrossSlot,
             "CROSSSLOT Keys in request don't hash to the same slot",
         ),

@@ -192,7 +192,7 @@ pub(crate) fn render(node: &Node) -> String {
         registry.register(name, help, family);
     }
     register_commands(node, &mut registry);
-    cluster::register(node, &mut registry.sub_registry_with_prefix("cluster"));
+    cluster::register(node, registry.sub_registry_with_prefix("cluster"));
     let clients = Gauge::<u64, AtomicU64>::default();
     clients.set(node.clients.count() as u64);
     registry.register("clients", "Connections open", clients);

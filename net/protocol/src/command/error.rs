@@ -135,6 +135,9 @@ pub enum CommandError {
     },
     /// `CROSSSLOT Keys in request don't hash to the same slot`
     CrossSlot,
+    /// `CROSSSLOT WATCH and its transaction take keys of the node that is asked; ...`: a client that
+    /// asks any node watched a key of another one, or has a queue for another one beside watched keys.
+    WatchElsewhere,
     /// `TRYAGAIN Multiple keys request during rehashing of slot`: the slot is changing hands, or a
     /// command was forwarded too often; it was not executed.
     TryAgain,
@@ -376,6 +379,10 @@ impl CommandError {
             Self::TimeoutNegative => "ERR timeout is negative",
             Self::ClusterDisabled => "ERR This instance has cluster support disabled",
             Self::CrossSlot => "CROSSSLOT Keys in request don't hash to the same slot",
+            Self::WatchElsewhere => {
+                "CROSSSLOT WATCH and its transaction take keys of the node that is asked; \
+                 use a cluster client"
+            }
             Self::TryAgain => "TRYAGAIN Multiple keys request during rehashing of slot",
             Self::SlotNotServed => "CLUSTERDOWN Hash slot not served",
             Self::ClusterDown => "CLUSTERDOWN The cluster is down",

@@ -23,6 +23,7 @@ use fulmar_shard::{Outcome as Executed, Replay};
 use fulmar_shard::{Transaction, execute, route};
 
 pub(crate) use elsewhere::error_of;
+use transactions::Obstacle;
 
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
@@ -433,8 +434,16 @@ impl RespSession {
             }
             let reads_old = self.asker().reads_replicas;
             let dispatcher = &mut *context.dispatcher;
-            if is_exec && !self.queue_may_execute(dispatcher, context.tokens) {
-                return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
+            match is_exec
+                .then(|| self.obstacle(dispatcher, context.tokens))
+                .flatten()
+            {
+                None => {}
+                Some(Obstacle::ForNow) => return Outcome::Busy,
+                Some(Obstacle::Moved) => {
+                    release(self.transaction.abandon(), context.dispatcher);
+                    return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
+                }
             }
             if !dispatcher.may_execute(spec, args, reads_old, context.tokens) {
                 return Outcome::Busy;

@@ -5,4 +5,5 @@ mod figures;
 mod map;
 mod replicas;
 mod support;
+mod transactions;
 mod wait;

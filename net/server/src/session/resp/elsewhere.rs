@@ -49,7 +49,7 @@ impl RespSession {
                 }
                 let error = match (self.asker().knows_the_map, keys.first()) {
                     (true, Some(key)) => view.cluster.moved(Slot::of(key).number()),
-                    _ => CommandError::CrossSlot,
+                    _ => CommandError::WatchElsewhere,
                 };
                 return Some(self.reject(Some(spec), &error, chains, context));
             }

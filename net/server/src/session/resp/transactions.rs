@@ -12,6 +12,15 @@ use crate::message::ReplyForm;
 use crate::pending::Pending;
 use crate::token::Tokens;
 
+/// Why a queue is not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// It is tried again.
+    ForNow,
+    /// Another node has its keys.
+    Moved,
+}
+
 impl RespSession {
     /// Whether a command may be queued beside those that are, and says where the queue belongs; the
     /// error to answer if not.
@@ -39,7 +48,7 @@ impl RespSession {
             Some(other) if other != owner => Err(CommandError::CrossSlot),
             // What is watched is watched here.
             None if owner != Owner::Own && self.transaction.watches_count() > 0 => {
-                Err(CommandError::CrossSlot)
+                Err(CommandError::WatchElsewhere)
             }
             _ => {
                 self.queue_owner = Some(owner);
@@ -73,19 +82,29 @@ impl RespSession {
         self.queue(spec, &argv, chains, context)
     }
 
-    /// Whether the shards of the queue's keys, whose tokens are held, may execute it.
-    pub(super) fn queue_may_execute<'n>(
+    /// What keeps the shards of the queue's keys, whose tokens are held, from executing it, if
+    /// something does: writes that are held for a moment, or keys that have moved since they were
+    /// queued. With these it is over, and nothing was executed.
+    pub(super) fn obstacle<'n>(
         &self,
         dispatcher: &mut Dispatcher<'n>,
         tokens: &mut Tokens<'n>,
-    ) -> bool {
-        let mut may_execute = true;
+    ) -> Option<Obstacle> {
+        if self.transaction.is_aborted() {
+            return None;
+        }
+        let (mut may_execute, mut owns_all) = (true, true);
         self.transaction.visit_queue(|args| {
             if let Ok(spec) = lookup(args) {
                 may_execute &= dispatcher.may_execute(spec, args, false, tokens);
+                owns_all &= dispatcher.owns_all(spec, args);
             }
         });
-        may_execute
+        match (may_execute, owns_all) {
+            (true, _) => None,
+            (false, true) => Some(Obstacle::ForNow),
+            (false, false) => Some(Obstacle::Moved),
+        }
     }
 
     /// EXEC of a queue that belongs to another node; `None` if it is executed here.
