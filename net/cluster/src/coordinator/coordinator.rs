@@ -9,6 +9,7 @@ use super::handover::{Hold, Plan};
 use super::liveness::Liveness;
 use super::outbox::Outbox;
 use super::requests::Requests;
+use super::steer::Steer;
 use super::timing::{HEARTBEAT_MS, PAUSE_MS, QUORUM_LOST_MS, RESEND_MS};
 use super::turn::Turn;
 use super::{Config, Counters, Event, Minority, Saved, SealedPosition, Serving, Start};
@@ -29,6 +30,7 @@ pub struct Coordinator {
     pub(super) outbox: Outbox,
     pub(super) acceptor: Acceptor,
     pub(super) requests: Requests,
+    pub(super) steer: Steer,
     pub(super) turn: Turn,
     pub(super) proposer: Option<Proposer>,
     pub(super) plan: Option<Plan>,
@@ -63,6 +65,7 @@ impl Coordinator {
             outbox: Outbox::new(me),
             acceptor: Acceptor::new(vote.unwrap_or_else(|| Vote::new(epoch))),
             requests: Requests::default(),
+            steer: Steer::default(),
             turn: Turn::default(),
             proposer: None,
             plan: None,
@@ -186,6 +189,7 @@ impl Coordinator {
         let wakes = [
             Some(self.heartbeat_at),
             self.requests.deadline(),
+            self.steer.deadline(),
             self.hold_deadline(),
             self.plan_deadline(),
             self.gathering_deadline(),
@@ -309,7 +313,7 @@ impl Coordinator {
         id == self.me || self.liveness.is_heard(id, self.now)
     }
 
-    fn begin(&mut self, now: Time) {
+    pub(super) fn begin(&mut self, now: Time) {
         if now.ms_since(self.now) > PAUSE_MS {
             self.resumed = Some(now);
             self.liveness.forgive(now);
@@ -327,7 +331,7 @@ impl Coordinator {
     }
 
     /// Does all that time and the last message made possible.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             while let Some(envelope) = self.outbox.poll_loopback() {
                 self.receive(envelope);
@@ -336,6 +340,7 @@ impl Coordinator {
                 self.send_heartbeats(false);
             }
             self.advance_requests();
+            self.advance_steer();
             self.advance_hold();
             self.advance_branch();
             self.advance_turn();
@@ -391,6 +396,7 @@ impl Coordinator {
             | Message::TopologyIs(topology)
             | Message::Commit(topology) => self.receive_topology(topology),
             Message::FetchTopology => self.send_topology(from),
+            Message::Steer(steering) => self.receive_steer(steering),
             Message::AdoptedIs { base, topology } => self.receive_adopted(from, base, topology),
             message if theirs == self.epoch() => self.dispatch_same_epoch(from, message),
             message if theirs < self.epoch() => {
@@ -443,6 +449,7 @@ impl Coordinator {
                 self.requests.complete(from, incarnation, &completions);
             }
             Message::Leave => self.requests.note_leaving(from, self.now),
+            Message::Claim => self.receive_claim(from),
             Message::HoldWrites(hand_overs) => self.receive_hold_writes(from, hand_overs),
             Message::HandOverReady(ranges) => self.receive_ready(&ranges),
             Message::Gather { count, silent } => self.receive_gather(from, count, &silent),
@@ -527,6 +534,7 @@ impl Coordinator {
         self.liveness
             .handle_topology(before.as_deref(), &topology, self.now);
         self.requests.handle_topology(&topology);
+        self.steer.handle_topology(self.now);
         let delay_ms = self.config.rebuild_delay_ms;
         self.turn
             .handle_topology(before.as_deref(), &topology, self.now, delay_ms);

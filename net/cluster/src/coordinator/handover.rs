@@ -40,6 +40,12 @@ pub(super) struct Hold {
     until: Time,
 }
 
+impl Hold {
+    pub(super) fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+}
+
 impl Coordinator {
     pub(super) fn hold_deadline(&self) -> Option<Time> {
         self.hold.as_ref().map(|hold| hold.until)
@@ -61,7 +67,8 @@ impl Coordinator {
             ..Change::default()
         };
         let handovers = if leaving.is_empty() {
-            let step = self.next_step(topology, &change.joiners);
+            let claimed = self.claimed(topology);
+            let step = claimed.or_else(|| self.next_step(topology, &change.joiners));
             let handovers = step.as_ref().map(|step| step.handovers.clone());
             change.table = step.map(|step| step.table);
             handovers.unwrap_or_default()
@@ -80,17 +87,17 @@ impl Coordinator {
     fn next_step(&self, topology: &Topology, joiners: &[Member]) -> Option<Step> {
         let is_complete =
             |range: Range, node: NodeId| self.requests.is_complete(topology, range, node);
-        if !self.turn.may_rebuild(self.now) && joiners.is_empty() {
+        if self.is_paused() || (!self.may_move() && joiners.is_empty()) {
             return promotions(topology, &is_complete);
         }
         let place = self.config.place;
         if joiners.is_empty() {
-            return place(topology, &is_complete, self.config.limits);
+            return place(topology, &is_complete, self.limits());
         }
         let mut parts = topology.to_parts();
         parts.members.extend_from_slice(joiners);
         let joined = Topology::new(parts).ok()?;
-        place(&joined, &is_complete, self.config.limits)
+        place(&joined, &is_complete, self.limits())
     }
 
     /// The table that takes everything from members that leave: their primaryships go to complete
@@ -266,7 +273,7 @@ fn promotions(topology: &Topology, is_complete: &dyn Fn(Range, NodeId) -> bool) 
 }
 
 /// Makes a follower the primary, and the primary a replica.
-fn hand_over(copies: &mut Copies, heir: NodeId, term: Term) {
+pub(super) fn hand_over(copies: &mut Copies, heir: NodeId, term: Term) {
     let before = std::mem::replace(&mut copies.primary, heir);
     copies.replicas.retain(|node| *node != heir);
     copies.learners.retain(|node| *node != heir);

@@ -14,6 +14,7 @@
 //! | learners' copies have become whole | `handle_complete` |
 //! | a core finds that it did not run for long | `confirm`, then waits for `contact` |
 //! | the operator stops this node, adopts a branch | `handle_leave`, `handle_adopt` |
+//! | the operator steers moves, wants primaryships here | `handle_steer`, `handle_fail_over` |
 //!
 //! After each call: `poll_event` until it is empty, then `next_deadline`.
 //!
@@ -34,6 +35,9 @@ mod handover;
 mod liveness;
 mod outbox;
 mod requests;
+mod steer;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 mod turn;
 

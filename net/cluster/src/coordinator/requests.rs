@@ -29,6 +29,11 @@ impl Requests {
         self.version
     }
 
+    /// There is something new to look at.
+    pub(super) fn note_change(&mut self) {
+        self.version += 1;
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         Some(self.repeat_at)
     }

@@ -33,6 +33,9 @@ pub const REBUILD_DELAY_MS: u64 = 60_000;
 /// A node that wants to leave waits for others to take its ranges at most so long.
 pub const LEAVE_MS: u64 = 30_000;
 
+/// What an operator asked for is said to the other members for so long.
+pub const STEER_MS: u64 = 10_000;
+
 /// Reports go to so many of the most senior members that are heard.
 pub const REPORT_FANOUT: usize = 3;
 /// Most joiners that are remembered.

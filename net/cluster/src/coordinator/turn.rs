@@ -71,6 +71,11 @@ impl Turn {
         self.not_before = now.plus_ms(TURN_MS);
     }
 
+    /// Copies for lost ones may be made at once.
+    pub(super) fn rebuild_now(&mut self, now: Time) {
+        self.rebuild_at = self.rebuild_at.min(now);
+    }
+
     pub(super) fn may_rebuild(&self, now: Time) -> bool {
         now >= self.rebuild_at
     }
@@ -227,8 +232,7 @@ impl Coordinator {
     }
 
     fn looked_at(&self, topology: &Topology) -> (Epoch, u64, bool) {
-        let may_rebuild = self.turn.may_rebuild(self.now);
-        (topology.epoch(), self.requests.version(), may_rebuild)
+        (topology.epoch(), self.requests.version(), self.may_move())
     }
 
     fn case(&self, topology: &Topology) -> Case {

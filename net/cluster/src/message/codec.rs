@@ -9,12 +9,15 @@
 //! ballot:   counter u64 | id | incarnation
 //! ```
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, TryGetError};
 use thiserror::Error;
 
-use super::{Accused, Completion, Envelope, HandOver, Heartbeat, Message, Position};
+use super::{
+    Accused, Completion, Envelope, HandOver, Heartbeat, Message, Moves, Position, Steering,
+};
 use crate::decision::Ballot;
 use crate::topology::{Branch, MEMBERS_MAX, TopologyError, decode_member, encode_member};
 use crate::{ClusterId, Epoch, Incarnation, NodeId, RANGES_COUNT, Range, Seq, Topology};
@@ -53,6 +56,8 @@ const GATHER: u8 = 17;
 const GATHERED: u8 = 18;
 const BRANCH_IS: u8 = 19;
 const ADOPTED_IS: u8 = 20;
+const STEER: u8 = 21;
+const CLAIM: u8 = 22;
 
 /// Why bytes are no message. Nothing was changed; whoever sent them is broken, hostile or of another
 /// version.
@@ -183,6 +188,15 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
             });
         }
         Message::Leave => out.put_u8(LEAVE),
+        Message::Steer(steering) => {
+            out.put_u8(STEER);
+            out.put_u64_le(steering.count);
+            out.put_u64_le(steering.by.0);
+            out.put_u8(u8::from(steering.moves.is_paused));
+            let limit = steering.moves.learners_per_node_max;
+            out.put_u16_le(limit.map_or(0, NonZeroU16::get));
+        }
+        Message::Claim => out.put_u8(CLAIM),
         Message::HoldWrites(hand_overs) => {
             out.put_u8(HOLD_WRITES);
             encode_list(hand_overs, out, |hand_over, out| {
@@ -296,6 +310,15 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
             Ok(Completion { range, term })
         })?),
         LEAVE => Message::Leave,
+        STEER => Message::Steer(Steering {
+            count: input.try_get_u64_le()?,
+            by: decode_node(input)?,
+            moves: Moves {
+                is_paused: decode_flags(input, 1)? != 0,
+                learners_per_node_max: NonZeroU16::new(input.try_get_u16_le()?),
+            },
+        }),
+        CLAIM => Message::Claim,
         HOLD_WRITES => Message::HoldWrites(decode_list(input, RANGES_MAX, |input| {
             let range = decode_range(input)?;
             let to = decode_node(input)?;

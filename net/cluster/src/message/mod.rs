@@ -14,6 +14,7 @@
 //! | `Accept` | proposer to members | `Accepted`, `Nack`, `TopologyIs` |
 //! | `Commit` | proposer to old and new members | - |
 //! | `Complete`, `Leave` | a member to the most senior ones | - |
+//! | `Steer`, `Claim` | a member to all | - |
 //! | `HoldWrites` | proposer to a primary | `HandOverReady` |
 //! | `Gather` | founder of a branch to its side | `Gathered` |
 //! | `BranchIs`, `AdoptedIs` | founder of a branch to its side | - |
@@ -23,6 +24,7 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crate::decision::Ballot;
@@ -101,6 +103,26 @@ pub struct Completion {
     pub term: Term,
 }
 
+/// How ranges are to move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Not at all: what is being filled goes on, nothing new begins.
+    pub is_paused: bool,
+    /// Copies that a node fills at a time, other than by default.
+    pub learners_per_node_max: Option<NonZeroU16>,
+}
+
+/// What an operator asked of moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// Counts what was asked, in the cluster: the highest is the newest.
+    pub count: u64,
+    /// The node that was asked. Among equal counts the higher one is taken for the newer.
+    pub by: NodeId,
+    /// How.
+    pub moves: Moves,
+}
+
 /// A message; topologies are shared, not copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -162,6 +184,10 @@ pub enum Message {
     Complete(Vec<Completion>),
     /// "I want to stop. Hand over what I have."
     Leave,
+    /// "An operator wants moves so."
+    Steer(Steering),
+    /// "Make me the primary of the ranges that I have replicas of."
+    Claim,
     /// "Hold the writes of these ranges, until their next primaries have everything."
     HoldWrites(Vec<HandOver>),
     /// "Their next primaries have everything, and writes are held."

@@ -1,11 +1,12 @@
 //! Every kind of message: whole, cut at each byte, damaged, and at its bounds.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use proptest::prelude::{any, prop, proptest};
 
 use super::{Accused, Completion, ENVELOPE_BYTES_MAX, Envelope, HEARTBEAT_BYTES_MAX, HandOver};
-use super::{Heartbeat, Message, MessageError, Position};
+use super::{Heartbeat, Message, MessageError, Moves, Position, Steering};
 use crate::decision::Ballot;
 use crate::decision::samples::{copies, member, topology, topology_of};
 use crate::topology::Branch;
@@ -40,6 +41,17 @@ fn heartbeat() -> Message {
         is_asking: true,
         has_quorum: false,
     })
+}
+
+fn steering(learners_per_node_max: Option<NonZeroU16>) -> Steering {
+    Steering {
+        count: 3,
+        by: NodeId(2),
+        moves: Moves {
+            is_paused: learners_per_node_max.is_none(),
+            learners_per_node_max,
+        },
+    }
 }
 
 /// At least one of each kind.
@@ -96,6 +108,9 @@ fn messages() -> Vec<Message> {
         Message::Commit(Arc::clone(&topology)),
         Message::Complete(vec![completion]),
         Message::Leave,
+        Message::Steer(steering(None)),
+        Message::Steer(steering(NonZeroU16::new(8))),
+        Message::Claim,
         Message::HoldWrites(vec![hand_over]),
         Message::HandOverReady(vec![range(5), range(6)]),
         Message::Gather {
