@@ -364,6 +364,20 @@ fn commands_of_a_clusters_clients() {
     cluster("CLUSTER INFO", ClusterCommand::Info);
     cluster("CLUSTER MYID", ClusterCommand::MyId);
     cluster("CLUSTER HELP", ClusterCommand::Help);
+    cluster("CLUSTER STATUS", ClusterCommand::Status);
+    cluster("CLUSTER DRAIN", ClusterCommand::Drain);
+    cluster("cluster adopt", ClusterCommand::Adopt);
+    let ranges: &[&[u8]] = &[b"0", b"7-9"];
+    cluster("CLUSTER DIGEST 0 7-9", ClusterCommand::Digest { ranges });
+    let options: &[&[u8]] = &[b"LIMIT", b"4"];
+    cluster(
+        "CLUSTER REBALANCE LIMIT 4",
+        ClusterCommand::Rebalance { options },
+    );
+    cluster(
+        "CLUSTER REBALANCE",
+        ClusterCommand::Rebalance { options: &[] },
+    );
     cluster("CLUSTER KEYSLOT k", ClusterCommand::KeySlot { key: b"k" });
     let slot = &b"x"[..];
     cluster(

@@ -147,6 +147,11 @@ fn errors_of_execution_have_redis_text() {
             CommandError::InvalidSlotOrCount,
             "ERR Invalid slot or number of keys",
         ),
+        (CommandError::InvalidRange, "ERR Invalid range"),
+        (
+            CommandError::NoBranch,
+            "ERR no branch was founded here, so there is none to adopt",
+        ),
         (CommandError::unknown_node(b"a\nb"), "ERR Unknown node a b"),
         (
             CommandError::NotAMaster,

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod counters;
+mod digests;
 mod execute;
 mod extended;
 mod natural;

@@ -1,6 +1,6 @@
 //! Commands on many keys, slice by slice, so that no other client waits for all of one.
 //!
-//! MGET, DEL, UNLINK, EXISTS and TOUCH of more than [`SLICE_KEYS`] keys, and KEYS. Other commands may
+//! MGET, DEL, UNLINK, EXISTS and TOUCH of more than [`SLICE_KEYS`] keys, KEYS and CLUSTER DIGEST. Other commands may
 //! come between two slices: each slice is atomic, the whole is not. Inside a transaction nothing is
 //! sliced.
 
@@ -10,6 +10,7 @@ use fulmar_protocol::command::Argv;
 use fulmar_protocol::command::glob;
 use fulmar_protocol::command::table::{CommandId, CommandSpec};
 
+use crate::digests::{Digests, parse_ranges};
 use crate::execute::{count_slice, get_slice};
 use crate::{Now, Placement, ShardMask, ShardSet, ValueSink};
 
@@ -27,6 +28,7 @@ pub struct Sliced {
     /// Of those, the ones that count.
     count: i64,
     walk: Option<Walk>,
+    digests: Option<Digests>,
 }
 
 /// How far KEYS has come.
@@ -45,6 +47,8 @@ impl Sliced {
         let is_long = argv.args.len() > SLICE_KEYS + 1;
         match spec.id {
             CommandId::Keys => true,
+            // One with mistakes in it is answered as a whole.
+            CommandId::ClusterDigest => parse_ranges(&argv.args[2..]).is_ok(),
             CommandId::MGet
             | CommandId::Del
             | CommandId::Unlink
@@ -58,8 +62,11 @@ impl Sliced {
     #[cold]
     #[must_use]
     pub fn begin(id: CommandId, argv: &Argv<'_>) -> Self {
-        let (mut keys, mut walk) = (KeyList::default(), None);
-        if id == CommandId::Keys {
+        let (mut keys, mut walk, mut digests) = (KeyList::default(), None, None);
+        if id == CommandId::ClusterDigest {
+            let ranges = parse_ranges(&argv.args[2..]).unwrap_or_default();
+            digests = Some(Digests::new(ranges));
+        } else if id == CommandId::Keys {
             walk = Some(Walk {
                 pattern: argv.args[1].to_vec(),
                 shard: ShardIndex(0),
@@ -74,6 +81,7 @@ impl Sliced {
             done: 0,
             count: 0,
             walk,
+            digests,
         }
     }
 
@@ -86,13 +94,21 @@ impl Sliced {
     /// Memory held, in bytes.
     #[must_use]
     pub fn bytes_held(&self) -> usize {
-        self.keys.bytes.capacity() + self.keys.ends.capacity() * size_of::<usize>()
+        let digests = self.digests.as_ref().map_or(0, Digests::bytes_held);
+        self.keys.bytes.capacity() + self.keys.ends.capacity() * size_of::<usize>() + digests
     }
 
     /// The shards that the next slice needs.
     #[must_use]
-    pub fn shards_needed(&self, placement: &Placement<'_>) -> ShardMask {
+    pub fn shards_needed(&mut self, placement: &Placement<'_>) -> ShardMask {
         let mut mask = ShardMask::EMPTY;
+        if let Some(digests) = &mut self.digests {
+            digests
+                .shard_needed(placement)
+                .into_iter()
+                .for_each(|shard| mask.insert(shard));
+            return mask;
+        }
         match &self.walk {
             Some(walk) => mask.insert(walk.shard),
             // The keys found are only replied.
@@ -107,6 +123,9 @@ impl Sliced {
     /// Executes a slice on the shards that it needs, and replies what can be replied; true after the
     /// last one.
     pub fn step(&mut self, shards: &mut dyn ShardSet, now: Now, reply: &mut dyn ValueSink) -> bool {
+        if let Some(digests) = &mut self.digests {
+            return digests.step(shards, now, reply);
+        }
         if let Some(mut walk) = self.walk.take() {
             if !self.keys.walk(&mut walk, shards, now) {
                 self.walk = Some(walk);

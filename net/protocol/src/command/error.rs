@@ -156,6 +156,10 @@ pub enum CommandError {
     InvalidSlot,
     /// `ERR Invalid slot or number of keys`
     InvalidSlotOrCount,
+    /// `ERR Invalid range`: of slots, in CLUSTER DIGEST.
+    InvalidRange,
+    /// `ERR no branch was founded here, ...`: CLUSTER ADOPT.
+    NoBranch,
     /// `ERR Unknown node ...`
     UnknownNode(Box<[u8]>),
     /// `ERR The specified node is not a master`
@@ -395,6 +399,8 @@ impl CommandError {
             }
             Self::InvalidSlot => "ERR Invalid slot",
             Self::InvalidSlotOrCount => "ERR Invalid slot or number of keys",
+            Self::InvalidRange => "ERR Invalid range",
+            Self::NoBranch => "ERR no branch was founded here, so there is none to adopt",
             Self::NotAMaster => "ERR The specified node is not a master",
             Self::FailoverNotReplica => "ERR You should send CLUSTER FAILOVER to a replica",
             Self::WrongArity(_)

@@ -160,6 +160,16 @@ pub enum ClusterCommand<'a> {
     Map(ClusterMap),
     /// CLUSTER HELP
     Help,
+    /// CLUSTER STATUS
+    Status,
+    /// CLUSTER DIGEST range|first-last \[range|first-last ...\]
+    Digest { ranges: &'a [&'a [u8]] },
+    /// CLUSTER DRAIN
+    Drain,
+    /// CLUSTER ADOPT
+    Adopt,
+    /// CLUSTER REBALANCE \[LIMIT count | CANCEL\]
+    Rebalance { options: &'a [&'a [u8]] },
 }
 
 /// The three forms in which a cluster is described to its clients.

@@ -84,7 +84,12 @@ fn parse_any<'a>(id: Id, argv: Argv<'a>, args: &'a [&'a [u8]]) -> Parsed<Command
         Id::ClusterNodes => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Nodes)),
         Id::ClusterShards => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Shards)),
         Id::ClusterSlots => ConnectionCommand::Cluster(ClusterCommand::Map(ClusterMap::Slots)),
-        Id::ClusterCountFailureReports
+        Id::ClusterAdopt => ConnectionCommand::Cluster(ClusterCommand::Adopt),
+        Id::ClusterDrain => ConnectionCommand::Cluster(ClusterCommand::Drain),
+        Id::ClusterStatus => ConnectionCommand::Cluster(ClusterCommand::Status),
+        Id::ClusterDigest
+        | Id::ClusterRebalance
+        | Id::ClusterCountFailureReports
         | Id::ClusterCountKeysInSlot
         | Id::ClusterFailover
         | Id::ClusterGetKeysInSlot

@@ -9,13 +9,17 @@
 //!                 cluster          node             role: 0 primary, 1 replica
 //! ```
 //!
+//! `operate.rs` and `status.rs` are what operators ask, beyond Redis.
+//!
 //! A [`ClusterView`] is a snapshot; whoever serves makes a new one when anything in it changes. The
 //! three maps depend on nothing else, so [`ClusterView::render`] need run once per view and version
 //! of RESP.
 
 mod endpoint;
 mod maps;
+mod operate;
 mod report;
+mod status;
 mod view;
 
 use std::sync::Arc;
@@ -26,9 +30,12 @@ use fulmar_protocol::command::{ClusterCommand, reply_cluster_help};
 use fulmar_protocol::{CommandError, ReplySink};
 
 use super::{ClientState, Node};
+use crate::digests::parse_ranges;
 use crate::{Now, Shard};
 
 pub use endpoint::{Endpoint, EndpointId, MemberPorts, MemberView};
+pub use operate::Operation;
+pub use status::{NodeLag, Progress};
 pub use view::{ClusterStatus, ClusterView};
 
 /// Most keys that one CLUSTER GETKEYSINSLOT gives, whatever its count says.
@@ -126,6 +133,22 @@ pub(super) fn answer(
             }
             node.fail_over(mode)?;
             reply.ok();
+        }
+        ClusterCommand::Status => {
+            let text = view.status_text(&node.progress(now));
+            reply.verbatim(&text);
+        }
+        ClusterCommand::Adopt if !view.is_founder_of_branch() => {
+            return Err(CommandError::NoBranch);
+        }
+        ClusterCommand::Adopt | ClusterCommand::Drain | ClusterCommand::Rebalance { .. } => {
+            node.operate(Operation::of(command)?)?;
+            reply.ok();
+        }
+        // A walk: what is right goes in slices, and none of it inside a transaction.
+        ClusterCommand::Digest { ranges } => {
+            parse_ranges(ranges)?;
+            return Err(CommandError::TryAgain);
         }
         ClusterCommand::Help => reply_cluster_help(reply),
     }

@@ -23,8 +23,8 @@ use crate::{Now, Outcome};
 
 pub use client::ClientState;
 pub use cluster::{
-    ClusterStatus, ClusterView, Endpoint, EndpointId, Failover, MemberPorts, MemberView,
-    SLOT_KEYS_MAX, visit_slot,
+    ClusterStatus, ClusterView, Endpoint, EndpointId, Failover, MemberPorts, MemberView, NodeLag,
+    Operation, Progress, SLOT_KEYS_MAX, visit_slot,
 };
 pub use config::{ConfigChange, NotChangeable};
 pub use node::{ClusterCounts, Node, NodeConfig, NodeFacts, NodeStats};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fulmar_engine::Eviction;
 use fulmar_protocol::CommandError;
 
-use super::{ClientState, ClusterView, ConfigChange, Failover, NotChangeable};
+use super::{ClientState, ClusterView, ConfigChange, Failover, NotChangeable, Operation, Progress};
 use crate::{Now, ShardStats};
 
 /// The process behind a connection.
@@ -52,6 +52,21 @@ pub trait Node {
     ) -> Result<(), CommandError> {
         let _ = (slot, now, visit);
         Err(CommandError::TryAgain)
+    }
+
+    /// Begins what an operator asks for. Asked only where there is a cluster.
+    ///
+    /// # Errors
+    /// What is answered instead of OK.
+    fn operate(&mut self, operation: Operation) -> Result<(), CommandError> {
+        let _ = operation;
+        Err(CommandError::ClusterDisabled)
+    }
+
+    /// What CLUSTER STATUS tells beside the view. Asked only where there is a cluster.
+    fn progress(&mut self, now: Now) -> Progress {
+        let _ = now;
+        Progress::default()
     }
 
     /// Begins to make this node the primary of the ranges that it holds replicas of.

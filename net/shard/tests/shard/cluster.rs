@@ -13,12 +13,14 @@ use fulmar_protocol::command::{Argv, ClusterMap, Command, CommandError};
 use fulmar_protocol::resp::{Encoder, RespVersion};
 use fulmar_shard::session::{
     ClientState, ClusterStatus, ClusterView, ConfigChange, Endpoint, EndpointId, Failover,
-    MemberPorts, MemberView, Node, NodeConfig, NodeFacts, NodeStats, NotChangeable, SLOT_KEYS_MAX,
-    execute_connection, reply_version, visit_slot,
+    MemberPorts, MemberView, Node, NodeConfig, NodeFacts, NodeStats, NotChangeable, Operation,
+    Progress, SLOT_KEYS_MAX, execute_connection, reply_version, visit_slot,
 };
 use fulmar_shard::{FollowerLag, Now, Placement, Shard};
 
 use crate::support::words;
+
+mod operate;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const NOW: Now = Now {
@@ -32,6 +34,8 @@ struct ClusterNode {
     shard: Shard,
     failovers: Vec<Failover>,
     stats: NodeStats,
+    operations: Vec<Operation>,
+    progress: Progress,
 }
 
 impl Node for ClusterNode {
@@ -67,6 +71,15 @@ impl Node for ClusterNode {
     ) -> Result<(), CommandError> {
         visit_slot(&self.shard, slot, now, visit);
         Ok(())
+    }
+
+    fn operate(&mut self, operation: Operation) -> Result<(), CommandError> {
+        self.operations.push(operation);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Now) -> Progress {
+        self.progress.clone()
     }
 
     fn fail_over(&mut self, how: Failover) -> Result<(), CommandError> {
@@ -142,6 +155,8 @@ fn node_with(view: Option<ClusterView>) -> ClusterNode {
         shard: Shard::new(fulmar_cluster::ShardIndex(0), config, 7).expect("the limits are sane"),
         failovers: Vec::new(),
         stats: NodeStats::default(),
+        operations: Vec::new(),
+        progress: Progress::default(),
     }
 }
 

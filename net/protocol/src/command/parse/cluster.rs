@@ -7,6 +7,8 @@ use crate::command::{ClusterCommand, CommandError, ConnectionCommand, number};
 /// The subcommands of CLUSTER that have arguments.
 pub(super) fn with_arguments<'a>(id: Id, args: &'a [&'a [u8]]) -> Parsed<ClusterCommand<'a>> {
     Ok(match (id, args) {
+        (Id::ClusterDigest, [_, _, ranges @ ..]) => ClusterCommand::Digest { ranges },
+        (Id::ClusterRebalance, [_, _, options @ ..]) => ClusterCommand::Rebalance { options },
         (Id::ClusterFailover, _) => ClusterCommand::Failover { argv: args },
         (Id::ClusterCountFailureReports, [_, _, id]) => ClusterCommand::CountFailureReports { id },
         (Id::ClusterReplicas | Id::ClusterSlaves, [_, _, id]) => ClusterCommand::Replicas { id },

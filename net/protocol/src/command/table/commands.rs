@@ -9,6 +9,8 @@ const OPERATOR: Flags = SESSION.and(Flags::ADMIN);
 const TRANSACTION: Flags = SESSION.and(Flags::FAST).and(Flags::ALLOW_BUSY);
 const HANDSHAKE: Flags = TRANSACTION.and(Flags::NO_AUTH);
 const CLUSTER_OPERATOR: Flags = Flags::ADMIN.and(Flags::STALE);
+/// The version of Redis that has them: none.
+const FULMAR: &str = "";
 const CLUSTER_CHANGE: Flags = CLUSTER_OPERATOR.and(Flags::NO_ASYNC_LOADING);
 const EXEC: Flags = SESSION.and(Flags::SKIP_SLOWLOG);
 const READ_FAST: Flags = Flags::READONLY.and(Flags::FAST);
@@ -365,7 +367,7 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
     spec(Id::Unwatch, "unwatch", 1, Group::Transactions, TRANSACTION)
         .docs("2.2.0", "O(1)", "Forget about all watched keys"),
     spec(Id::Cluster, "cluster", -2, Group::Cluster, Flags::NONE)
-        .container(13)
+        .container(18)
         .docs("3.0.0", "Depends on subcommand.", "A container for cluster commands"),
     spec(
         Id::ClusterCountFailureReports,
@@ -435,6 +437,28 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         ),
     spec(Id::ClusterHelp, "cluster|help", 2, Group::Cluster, ALWAYS)
         .docs("5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    spec(Id::ClusterAdopt, "cluster|adopt", 2, Group::Cluster, CLUSTER_CHANGE)
+        .docs(FULMAR, "O(1)", "Makes the branch of a side without a quorum a cluster of its own"),
+    spec(Id::ClusterDigest, "cluster|digest", -3, Group::Cluster, CLUSTER_OPERATOR)
+        .scope(Scope::AllShards)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            FULMAR,
+            "O(N) where N is the number of items in the ranges, in slices between other commands",
+            "Returns digests of the copies of ranges that this node has",
+        ),
+    spec(Id::ClusterDrain, "cluster|drain", 2, Group::Cluster, CLUSTER_CHANGE)
+        .docs(FULMAR, "O(1)", "Hands over all that this node has, and stops it"),
+    spec(Id::ClusterRebalance, "cluster|rebalance", -2, Group::Cluster, CLUSTER_CHANGE)
+        .docs(FULMAR, "O(1)", "Begins, slows down or cancels the moves of ranges"),
+    spec(Id::ClusterStatus, "cluster|status", 2, Group::Cluster, CLUSTER_OPERATOR)
+        .scope(Scope::AllShards)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            FULMAR,
+            "O(N) where N is the number of ranges and copies",
+            "Returns the state of the cluster as JSON",
+        ),
     spec(Id::ReadOnly, "readonly", 1, Group::Cluster, ALWAYS_FAST)
         .only_categories(&[Category::Connection])
         .docs(

@@ -182,6 +182,16 @@ pub enum CommandId {
     ClusterSlots,
     /// CLUSTER HELP
     ClusterHelp,
+    /// CLUSTER ADOPT
+    ClusterAdopt,
+    /// CLUSTER DIGEST
+    ClusterDigest,
+    /// CLUSTER DRAIN
+    ClusterDrain,
+    /// CLUSTER REBALANCE
+    ClusterRebalance,
+    /// CLUSTER STATUS
+    ClusterStatus,
     /// READONLY
     ReadOnly,
     /// READWRITE

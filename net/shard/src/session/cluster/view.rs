@@ -1,11 +1,12 @@
 //! A snapshot of the cluster, and what follows from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fulmar_cluster::topology::REPLICAS_MAX;
 use fulmar_cluster::{Epoch, NodeId, Range, SLOTS_PER_RANGE, Topology};
 use fulmar_protocol::CommandError;
 
+use super::status::Work;
 use super::{Endpoint, EndpointId, MemberView};
 
 /// How this node stands in its cluster.
@@ -31,6 +32,8 @@ pub struct ClusterView {
     pub(super) status: ClusterStatus,
     /// By range, the ranks of its holders.
     pub(super) holders: Box<[Holders]>,
+    /// What is still to be moved; found when it is asked for.
+    pub(super) work: OnceLock<Work>,
 }
 
 /// Ranks of the members that hold a range.
@@ -108,6 +111,7 @@ impl ClusterView {
             own_view,
             members: members.into(),
             status,
+            work: OnceLock::new(),
         }
     }
 
