@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve RESP and HTTP until SIGTERM or SIGINT.
+    /// Serve RESP and HTTP until SIGTERM or SIGINT; a second one does not wait for the cluster.
     Serve(Box<Settings>),
 }
 
@@ -66,9 +66,14 @@ fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
 }
 
 fn drain_at_signal(signals: &mut Signals, shutdown: &Shutdown) {
-    if let Some(signal) = signals.forever().next() {
+    let mut signals = signals.forever();
+    if let Some(signal) = signals.next() {
         tracing::info!(signal, "draining");
         shutdown.begin();
+    }
+    if let Some(signal) = signals.next() {
+        tracing::info!(signal, "stopping at once");
+        shutdown.hurry();
     }
 }
 

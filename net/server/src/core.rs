@@ -555,18 +555,34 @@ impl<'n> Core<'n> {
     }
 
     fn drain(&mut self) {
-        if self.draining_ticks.is_none() {
+        let ticks = self.draining_ticks.map_or(0, |ticks| ticks + 1);
+        self.draining_ticks = Some(ticks);
+        if ticks == 0 {
             for (index, _) in (0..).zip(self.listeners.drain(..)) {
                 self.ring.cancel_accept(index);
             }
-            for id in self.connections.ids() {
-                if let Some(connection) = self.connections.get_mut(id) {
-                    let progress = connection.finish(&mut self.dispatcher, &mut self.pool);
-                    self.follow(id, progress);
-                }
+            self.finish_those(Service::is_for_clients);
+        }
+        // Clients may wait for what other nodes reply.
+        let has_clients = self.connections.ids().into_iter().any(|id| {
+            let connection = self.connections.get_mut(id);
+            connection.is_some_and(|connection| connection.service().is_for_clients())
+        });
+        if ticks > DRAIN_TICKS / 2 || !has_clients {
+            self.finish_those(|service| !service.is_for_clients());
+        }
+    }
+
+    /// Lets connections end once what came over them is answered.
+    fn finish_those(&mut self, is_meant: fn(Service) -> bool) {
+        for id in self.connections.ids() {
+            if let Some(connection) = self.connections.get_mut(id)
+                && is_meant(connection.service())
+            {
+                let progress = connection.finish(&mut self.dispatcher, &mut self.pool);
+                self.follow(id, progress);
             }
         }
-        self.draining_ticks = Some(self.draining_ticks.unwrap_or(0) + 1);
     }
 
     /// Tells the others when the last client is gone: until all cores have said so, some may need

@@ -12,7 +12,7 @@ use fulmar_protocol::http;
 use fulmar_shard::{CommandCounts, Outcome, Shard, ShardStats};
 
 use crate::clients::Clients;
-use crate::cluster::Shared;
+use crate::cluster::{Request, Shared};
 use crate::config::Config;
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Message};
 use crate::token::TokenCell;
@@ -157,6 +157,22 @@ impl Node {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Asks all cores to finish once the cluster, if there is one, has taken over what this node has.
+    pub(crate) fn leave(&self) {
+        match &self.cluster {
+            Some(shared) => {
+                shared.desk.ask(Request::Leave);
+            }
+            None => self.stop(),
+        }
+    }
+
+    /// Whether this node finishes, or is about to.
+    pub(crate) fn is_draining(&self) -> bool {
+        let is_leaving = |shared: &Shared| shared.desk.is_leaving();
+        self.is_stopping() || self.cluster.as_ref().is_some_and(is_leaving)
     }
 
     /// Notes that one more core has no clients any more; true if it was the last.

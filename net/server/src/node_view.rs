@@ -3,17 +3,19 @@
 use std::fs;
 use std::sync::Arc;
 
+use fulmar_cluster::replication::Lag;
 use fulmar_cluster::{Range, SLOTS_PER_RANGE, ShardIndex};
 use fulmar_protocol::CommandError;
 use fulmar_protocol::command::table::COMMANDS;
 use fulmar_shard::session::{
-    ClientState, ClusterCounts, ClusterView, ConfigChange, Node as View, NodeConfig, NodeFacts,
-    NodeStats, NotChangeable, visit_slot,
+    ClientState, ClusterCounts, ClusterView, ConfigChange, Failover, Node as View, NodeConfig,
+    NodeFacts, NodeLag, NodeStats, NotChangeable, Operation, Progress, visit_slot,
 };
 use fulmar_shard::{Counters as CommandCounts, Now, ShardStats};
 use rustix::process::getpid;
 use rustix::system::uname;
 
+use crate::cluster::Request;
 use crate::dispatch::Dispatcher;
 use crate::node::Node;
 use crate::token::Tokens;
@@ -28,6 +30,15 @@ pub(crate) struct NodeView<'v, 'n> {
 impl<'v, 'n> NodeView<'v, 'n> {
     pub(crate) fn new(dispatcher: &'v Dispatcher<'n>, tokens: Option<&'v mut Tokens<'n>>) -> Self {
         Self { dispatcher, tokens }
+    }
+
+    fn ask(&self, request: Request) -> Result<(), CommandError> {
+        let nodes = self
+            .dispatcher
+            .nodes()
+            .ok_or(CommandError::ClusterDisabled)?;
+        let is_taken = nodes.shared().desk.ask(request);
+        is_taken.then_some(()).ok_or(CommandError::Busy)
     }
 
     fn held_shards(&self) -> Vec<ShardIndex> {
@@ -126,6 +137,51 @@ impl View for NodeView<'_, '_> {
         Ok(())
     }
 
+    fn operate(&mut self, operation: Operation) -> Result<(), CommandError> {
+        self.ask(match operation {
+            Operation::Drain => Request::Leave,
+            Operation::Adopt => Request::Adopt,
+            Operation::Steer(moves) => Request::Steer(moves),
+        })
+    }
+
+    fn fail_over(&mut self, _: Failover) -> Result<(), CommandError> {
+        let view = self.cluster().ok_or(CommandError::ClusterDisabled)?;
+        let own = view.own();
+        let mut ranges = view.topology().ranges();
+        if !ranges.any(|(_, copies)| copies.replicas.contains(&own)) {
+            return Err(CommandError::FailoverNotReplica);
+        }
+        self.ask(Request::FailOver)
+    }
+
+    fn progress(&mut self, now: Now) -> Progress {
+        let mut lags = Vec::new();
+        for shard in self.held_shards() {
+            if let Some(tokens) = &mut self.tokens
+                && let Some(replication) = tokens.shard(shard).replication()
+            {
+                let now = fulmar_cluster::Time(now.time.0);
+                replication
+                    .lags(now)
+                    .for_each(|lag| add_lag(&mut lags, &lag));
+            }
+        }
+        let Some(nodes) = self.dispatcher.nodes() else {
+            return Progress::default();
+        };
+        let desk = &nodes.shared().desk;
+        let told = desk.told();
+        Progress {
+            is_draining: self.dispatcher.node().is_draining(),
+            is_failing_over: told.is_failing_over,
+            is_synced: desk.is_synced(),
+            moves: told.moves,
+            counters: told.counters,
+            lags,
+        }
+    }
+
     fn reset_stats(&mut self) {
         self.dispatcher.node().reset_stats();
         for shard in self.held_shards() {
@@ -135,6 +191,31 @@ impl View for NodeView<'_, '_> {
             }
         }
     }
+}
+
+/// Adds what one core of a follower is behind to what its others are.
+fn add_lag(lags: &mut Vec<NodeLag>, lag: &Lag) {
+    let node = lag.follower.core.node;
+    let place = lags.iter().position(|one| one.node == node);
+    let place = place.unwrap_or_else(|| {
+        lags.push(NodeLag {
+            node,
+            disconnected: 0,
+            ranges: 0,
+            incomplete: 0,
+            entries: 0,
+            bytes: 0,
+            ms: 0,
+        });
+        lags.len() - 1
+    });
+    let sum = &mut lags[place];
+    sum.disconnected += usize::from(!lag.is_connected);
+    sum.ranges += lag.ranges;
+    sum.incomplete += lag.incomplete;
+    sum.entries += lag.entries;
+    sum.bytes += lag.bytes;
+    sum.ms = sum.ms.max(lag.ms);
 }
 
 /// Counts and sizes over all cores, as last published by their shards.

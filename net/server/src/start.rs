@@ -125,8 +125,15 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Stops accepting; connections get the replies to what they have sent, then all cores end.
+    /// Lets the cluster take over what this node has, for half a minute at most; then it stops accepting,
+    /// connections get the replies to what they have sent, and all cores end. A node without a cluster
+    /// begins with the second.
     pub fn begin(&self) {
+        self.node.leave();
+    }
+
+    /// Does not wait for the cluster any more.
+    pub fn hurry(&self) {
         self.node.stop();
     }
 }

@@ -13,16 +13,18 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use fulmar_cluster::coordinator::timing::LEAVE_MS;
 use fulmar_cluster::coordinator::{
     Coordinator, Counters as Decisions, Event as Asked, SealedPosition, Serving as Standing,
 };
 use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
 use fulmar_cluster::membership::{Event, Identity, Membership};
 use fulmar_cluster::message::{Envelope, HandOver};
-use fulmar_cluster::{Copies, NodeId, Range, ShardIndex, Time, Topology};
+use fulmar_cluster::{ClusterId, Copies, NodeId, Range, ShardIndex, Time, Topology};
 use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
 use fulmar_shard::{Now, Shard};
 
+use super::desk::{Request, Told};
 use super::disk::Disk;
 use super::frame::{self, Kind};
 use super::links::Peer;
@@ -41,6 +43,8 @@ const LOOK_MS: u64 = 25;
 const COPIES_LOOK_MS: u64 = 50;
 /// How often the addresses of `--join` are called while nobody is known.
 const CALL_MS: u64 = 500;
+/// How much later than the others, who drop a leaving node then, it stops by itself.
+const LEFT_LATE_MS: u64 = 1_000;
 
 /// What shards are to do, one after the other.
 enum Work {
@@ -97,6 +101,8 @@ pub(crate) struct Control<'n> {
     wake_all: bool,
     /// Hand-overs whose writes are held, and whose next primaries have not caught up.
     held: Vec<HandOver>,
+    /// Since when it hands over what it has, to stop.
+    leaving_since: Option<Time>,
     /// This node has copies that are being filled.
     has_learners: bool,
     looked_at: Time,
@@ -131,6 +137,7 @@ impl<'n> Control<'n> {
             decisions: Decisions::default(),
             wake_all: false,
             held: Vec::new(),
+            leaving_since: None,
             has_learners: false,
             looked_at: Time(0),
             woken_at: None,
@@ -202,6 +209,7 @@ impl<'n> Control<'n> {
             self.membership.handle_timeout(now);
         }
         self.follow_membership(now);
+        self.follow_operators(now);
         self.follow_coordinator(dispatcher);
         while self.do_tasks(now, dispatcher.now()) {
             self.follow_coordinator(dispatcher);
@@ -209,6 +217,7 @@ impl<'n> Control<'n> {
         self.look_at_copies(now);
         self.follow_coordinator(dispatcher);
         self.stand(now);
+        self.stop_if_left(now);
         Wanted {
             timer: self.next_timer(now),
             wake_all: std::mem::take(&mut self.wake_all),
@@ -223,6 +232,47 @@ impl<'n> Control<'n> {
         let membership = self.membership.next_deadline();
         let at = membership.map_or(coordinator, |at| at.min(coordinator));
         Some(at.clamp(now.plus_ms(1), now.plus_ms(LOOK_MS)))
+    }
+
+    fn follow_operators(&mut self, now: Time) {
+        while let Some(request) = self.shared.desk.take() {
+            tracing::info!(?request, "asked by an operator");
+            match request {
+                Request::Leave => {
+                    self.leaving_since.get_or_insert(now);
+                    self.coordinator.handle_leave(now);
+                }
+                Request::Adopt => {
+                    let cluster = getrandom::u64().map(ClusterId);
+                    let is_adopted = cluster.is_ok_and(|id| self.coordinator.handle_adopt(now, id));
+                    if !is_adopted {
+                        tracing::warn!("there was no branch of this node to adopt any more");
+                    }
+                }
+                Request::Steer(moves) => self.coordinator.handle_steer(now, moves),
+                Request::FailOver => {
+                    self.coordinator.handle_fail_over(now);
+                }
+            }
+        }
+        self.shared.desk.tell(Told {
+            moves: self.coordinator.moves(),
+            counters: self.coordinator.counters(),
+            is_failing_over: self.coordinator.is_failing_over(),
+        });
+    }
+
+    /// Stops the node that was asked to leave, once nobody needs it or it has waited long enough.
+    fn stop_if_left(&self, now: Time) {
+        let Some(since) = self.leaving_since.filter(|_| !self.node.is_stopping()) else {
+            return;
+        };
+        let has_left = self.shared.has_left() || self.shared.serving() == Serving::Outside;
+        let is_late = now.ms_since(since) > LEAVE_MS + LEFT_LATE_MS;
+        if (has_left && !self.has_work()) || is_late {
+            tracing::info!(has_left, "stopping");
+            self.node.stop();
+        }
     }
 
     fn follow_membership(&mut self, now: Time) {
@@ -451,6 +501,10 @@ impl<'n> Control<'n> {
             && let Some(topology) = &self.installed
         {
             let view = self.view(topology, standing);
+            if !self.shared.desk.is_synced() && view.status().is_ready && is_synced(&view) {
+                tracing::info!("all copies are complete");
+                self.shared.desk.note_synced();
+            }
             let before = self.shared.views.current();
             let view = View::new(view, before.as_deref());
             self.shared.views.publish(view);
@@ -529,6 +583,12 @@ fn say(dispatcher: &mut Dispatcher<'_>, peer: Peer, envelope: &Envelope) {
         envelope.encode(&mut message);
         frame::put_message(writer, Kind::Control, &message);
     }
+}
+
+/// Whether a member has whole copies of all that it should have.
+fn is_synced(view: &ClusterView) -> bool {
+    let (copies, learned) = view.own_copies();
+    copies > 0 && learned == 0 && view.own_copies_to_fill() == 0
 }
 
 fn peer_view(peer: &Identity, is_heard: bool) -> MemberView {

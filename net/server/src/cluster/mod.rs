@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shared.rs    what the cores of this node share of it
+//! desk.rs      what operators asked, and are told
 //! view.rs      topology, addresses, who owns a range: a snapshot that all cores look at
 //! nodes.rs     one core's way to the other nodes
 //!   links.rs     its streams
@@ -20,6 +21,7 @@
 mod acknowledgements;
 mod config;
 mod control;
+mod desk;
 mod disk;
 mod forwards;
 pub(crate) mod frame;
@@ -38,6 +40,7 @@ mod writes;
 pub(crate) use acknowledgements::Acknowledgements;
 pub use config::{ClusterConfig, Minority};
 pub(crate) use control::{Control, Parts as ControlParts};
+pub(crate) use desk::Request;
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, Failure, Forward, Reply, Target};
 pub(crate) use gather::{Gather, Whole};

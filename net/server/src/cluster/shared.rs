@@ -11,6 +11,7 @@ use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId};
 use fulmar_shard::session::MemberView;
 
 use super::config::ClusterConfig;
+use super::desk::Desk;
 use super::view::Views;
 
 /// Messages of other nodes' coordinators that wait for this one's; more are dropped, and sent again by
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// What all nodes of the cluster know.
     pub(crate) secret: ClusterSecret,
     pub(crate) views: Views,
+    pub(crate) desk: Desk,
     /// This node as clients are told of it.
     pub(crate) member_view: MemberView,
     /// The cluster has let this node go: it may stop.
@@ -76,6 +78,7 @@ impl Shared {
             own,
             incarnation,
             views: Views::default(),
+            desk: Desk::default(),
             member_view,
             has_left: AtomicBool::new(false),
             cluster: Mutex::default(),

@@ -216,13 +216,14 @@ fn with_args<R>(command: &KeyCommand<'_>, use_args: impl FnOnce(&[&[u8]]) -> R) 
     }
 }
 
-/// Why a node of a cluster wants no traffic yet, if so.
+/// Why a load balancer should send nobody here, if so.
 fn unready(node: &Node) -> Option<&'static [u8]> {
+    if node.is_draining() {
+        return Some(br#"{"status":"draining"}"#);
+    }
     let shared = node.cluster.as_ref()?;
-    let view = shared.views.current();
-    let is_whole = view.is_some_and(|view| view.cluster.status().is_ready);
     match shared.serving() {
-        Serving::Everything if is_whole => None,
+        Serving::Everything if shared.desk.is_synced() => None,
         Serving::Everything | Serving::Outside => Some(br#"{"status":"syncing"}"#),
         Serving::Reads | Serving::Unconfirmed => Some(br#"{"status":"no quorum"}"#),
     }
@@ -233,13 +234,6 @@ fn answer_page(page: Page, form: ReplyForm, context: &mut Context<'_, '_>) {
     let mut encoder = Encoder::new(form, context.output.writer());
     match page {
         Page::Healthz => encoder.page(Status::Ok, ContentType::Json, br#"{"status":"ok"}"#),
-        Page::Readyz if node.is_stopping() => {
-            encoder.page(
-                Status::ServiceUnavailable,
-                ContentType::Json,
-                br#"{"status":"draining"}"#,
-            );
-        }
         Page::Readyz => match unready(node) {
             None => encoder.page(Status::Ok, ContentType::Json, br#"{"status":"ready"}"#),
             Some(why) => encoder.page(Status::ServiceUnavailable, ContentType::Json, why),
