@@ -1,5 +1,6 @@
 //! `fulmar`: the server's command line.
 
+mod cluster;
 mod settings;
 mod size;
 
@@ -27,16 +28,19 @@ struct Arguments {
 enum Command {
     /// Serve RESP and HTTP until SIGTERM or SIGINT; a second one does not wait for the cluster.
     Serve(Box<Settings>),
+    /// Look at a running cluster, or change it.
+    Cluster(cluster::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let settings = match arguments.command {
         Some(Command::Serve(settings)) => *settings,
+        Some(Command::Cluster(arguments)) => return cluster::run(&arguments),
         // The environment still counts.
         None => match Arguments::parse_from(["fulmar", "serve"]).command {
             Some(Command::Serve(settings)) => *settings,
-            None => Settings::default(),
+            _ => Settings::default(),
         },
     };
     tracing_subscriber::fmt()

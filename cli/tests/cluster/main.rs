@@ -2,11 +2,12 @@
 
 mod nodes;
 
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::tempdir;
 
-use crate::nodes::{Node, can_serve, free_port};
+use crate::nodes::{Node, alone, can_serve, free_port};
 
 const KEYS: usize = 300;
 
@@ -46,6 +47,7 @@ fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
     if !can_serve() {
         return;
     }
+    let _alone = alone();
     let directory = tempdir().expect("a directory");
     let first_port = free_port();
     let mut first = Node::start(directory.path(), first_port, None);
@@ -88,4 +90,80 @@ fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
         took < Duration::from_secs(10),
         "nobody is waited for: {took:?}"
     );
+}
+
+/// Runs `fulmar cluster` with these words: its exit code, and all that it said.
+fn operate(port: u16, words: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
+    command.arg("cluster").args(words);
+    command.args(["--node", &format!("127.0.0.1:{port}")]);
+    let output = command.output().expect("the binary starts");
+    let said = [output.stdout, output.stderr].concat();
+    let code = output.status.code().expect("it was not killed");
+    (code, String::from_utf8(said).expect("text"))
+}
+
+#[test]
+fn operators_see_and_steer_a_cluster() {
+    if !can_serve() {
+        return;
+    }
+    let _alone = alone();
+    let directory = tempdir().expect("a directory");
+    let first_port = free_port();
+    let (code, said) = operate(first_port, &["status"]);
+    assert_eq!(code, 3);
+    assert!(said.starts_with("fulmar: 127.0.0.1:"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    let mut first = Node::start(directory.path(), first_port, None);
+    first.wait_until_ready();
+    store_all(&first);
+    let mut second = Node::start(directory.path(), free_port(), Some(first_port));
+    second.wait_until_ready();
+    let primaries = |node: &Node| {
+        let status = node.status().expect("answered");
+        let own = status["node"].clone();
+        let members = status["members"].as_array().expect("a list").clone();
+        let own = members.iter().find(|member| member["node"] == own);
+        own.and_then(|own| own["primaries"].as_u64())
+            .expect("a member")
+    };
+    let (code, said) = operate(second.port, &["rebalance"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(primaries(&first), 1_024);
+
+    let (code, said) = operate(second.port, &["status"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("\nshortage: 0 ranges have less than 2 copies"),
+        "{said}"
+    );
+    let (code, said) = operate(first_port, &["status", "--json"]);
+    assert_eq!((code, &said[..1]), (0, "{"));
+
+    let (code, said) = operate(first_port, &["verify"]);
+    assert_eq!(code, 0, "{said}");
+    let equal = format!("2048 ranges are equal on all nodes, 0 have one copy; {KEYS} items\n");
+    assert_eq!(said, equal);
+
+    let (code, said) = operate(second.port, &["failover"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(primaries(&second), 2_048);
+    let (code, said) = operate(second.port, &["failover"]);
+    assert_eq!(code, 3, "there is nothing to take over");
+    assert!(said.contains("to a replica"), "{said}");
+    assert_eq!(count_present(&first), KEYS);
+
+    let (code, _) = operate(first_port, &["rebalance", "--cancel", "--no-wait"]);
+    assert_eq!(code, 0);
+    second.wait_until(|node| node.status().is_some_and(|s| s["moves"]["paused"] == true));
+    let (code, said) = operate(second.port, &["adopt"]);
+    assert_eq!(code, 3, "{said}");
+
+    let (code, said) = operate(second.port, &["drain"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(" is drained and has stopped\n"), "{said}");
+    assert!(second.join().0.success());
+    assert_eq!(count_present(&first), KEYS);
 }

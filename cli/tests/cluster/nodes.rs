@@ -1,10 +1,12 @@
 //! Nodes of a cluster on this machine, as processes.
 
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,17 +14,20 @@ use serde_json::Value;
 
 /// Longest wait for anything: the machine may be busy with much else.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LINES_SHOWN: usize = 30;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// One process.
 pub(crate) struct Node {
     process: Child,
     pub(crate) port: u16,
+    log: PathBuf,
 }
 
 impl Node {
     /// Starts one; its state is below `directory`.
     pub(crate) fn start(directory: &Path, port: u16, join: Option<u16>) -> Self {
+        let log = directory.join(format!("{port}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
         command
             .args([
@@ -38,12 +43,18 @@ impl Node {
             .arg("--node-dir")
             .arg(directory.join(port.to_string()))
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&log)
+                    .expect("a file"),
+            );
         if let Some(port) = join {
             command.args(["--join", &format!("127.0.0.1:{}", cluster_port(port))]);
         }
         let process = command.spawn().expect("the binary starts");
-        let mut node = Self { process, port };
+        let mut node = Self { process, port, log };
         node.wait_until(|node| TcpStream::connect((Ipv4Addr::LOCALHOST, node.port)).is_ok());
         node
     }
@@ -88,12 +99,22 @@ impl Node {
     pub(crate) fn wait_until(&mut self, is_so: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !is_so(self) {
-            assert!(started.elapsed() < PATIENCE, "it takes too long");
-            if let Ok(Some(status)) = self.process.try_wait() {
-                panic!("the node ended: {status}");
+            let ended = self.process.try_wait().ok().flatten();
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                panic!(
+                    "it takes too long, or it ended ({ended:?}):\n{}",
+                    self.last_lines()
+                );
             }
             thread::sleep(LOOK);
         }
+    }
+
+    /// The end of its log.
+    fn last_lines(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
     }
 
     pub(crate) fn terminate(&self) {
@@ -127,7 +148,8 @@ pub(crate) fn free_port() -> u16 {
     let mut next = RandomState::new().hash_one(0);
     loop {
         next = next.wrapping_add(4);
-        let port = 20_000 + u16::try_from(next % 10_000).expect("below 10,000") / 4 * 4;
+        // Below the ports that the kernel gives to those who connect.
+        let port = 10_000 + u16::try_from(next % 10_000).expect("below 10,000") / 4 * 4;
         let tcp = [port, port + 1, http_port(port), cluster_port(port)];
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, cluster_port(port)));
@@ -143,6 +165,12 @@ fn http_port(port: u16) -> u16 {
 
 pub(crate) fn cluster_port(port: u16) -> u16 {
     port + 10_000
+}
+
+/// One cluster at a time: a machine that is busy with two takes nodes for dead.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether nodes can be started here; says so if not.
