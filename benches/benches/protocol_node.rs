@@ -1,11 +1,11 @@
-//! Frames between nodes: a small forwarded command and its reply, writes, and parts.
+//! Frames between nodes: a small forwarded command and its reply, batches, and parts.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fulmar_protocol::node::{
-    Blob, Decoded, Decoder, Encoder, Entry, Fence, ForwardHead, ForwardOptions, Frame,
-    PART_BYTES_MAX, Position, ReplyForm, Write,
+    Blob, Decoded, Decoder, Encoder, Fence, ForwardHead, ForwardOptions, Frame, PART_BYTES_MAX,
+    ReplyForm,
 };
 use fulmar_protocol::resp::Slices;
 
@@ -94,47 +94,30 @@ fn reply(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn replicate(criterion: &mut Criterion) {
-    const COUNT: u64 = 100;
-    let mut group = criterion.benchmark_group("node_replicate");
-    group.throughput(Throughput::Elements(COUNT));
-    let entry = |number: u64| Entry {
-        position: Position {
-            range: 1_500,
-            term: 1_200,
-            seq: 10_000_000 + number,
-        },
-        key: KEY,
-        write: Write::Set {
-            value: Blob::Whole(&VALUE),
-            ttl_ms: Some(60_000),
-        },
-    };
-    let mut out = Vec::with_capacity(64 * 1_024);
-    group.bench_function("encode/set_32", |bencher| {
+/// The frame around a batch, whose entries another crate writes.
+fn batch(criterion: &mut Criterion) {
+    const BYTES_COUNT: usize = 256 * 1_024;
+    let mut group = criterion.benchmark_group("node_batch");
+    group.throughput(Throughput::Bytes(BYTES_COUNT as u64));
+    let bytes = vec![b'v'; BYTES_COUNT];
+    let mut out = Vec::with_capacity(2 * BYTES_COUNT);
+    group.bench_function("encode/256_kib", |bencher| {
         bencher.iter(|| {
             out.clear();
             let mut encoder = Encoder::new(black_box(&mut out));
-            let mut frame = encoder.replicate(1, &FENCE);
-            for number in 0..COUNT {
-                let entry = entry(number);
-                assert!(frame.takes(&entry));
-                frame.push(&entry);
-            }
-            frame.finish();
+            let mut batch = encoder.batch();
+            batch.payload().extend_from_slice(black_box(&bytes));
+            batch.finish();
         });
     });
     let decoder = open();
-    group.bench_function("decode/set_32", |bencher| {
+    group.bench_function("decode/256_kib", |bencher| {
         bencher.iter(|| match decoder.decode(black_box(&out)) {
             Decoded::Frame {
-                frame: Frame::Replicate(replicate),
+                frame: Frame::Batch(batch),
                 ..
-            } => replicate
-                .entries
-                .map(|entry| black_box(entry).key.len())
-                .sum::<usize>(),
-            other => panic!("they are writes: {other:?}"),
+            } => black_box(batch.len()),
+            other => panic!("it is a batch: {other:?}"),
         });
     });
     group.finish();
@@ -163,5 +146,5 @@ fn part(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, forward, reply, replicate, part);
+criterion_group!(benches, forward, reply, batch, part);
 criterion_main!(benches);

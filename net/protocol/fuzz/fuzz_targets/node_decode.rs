@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use fulmar_protocol::node::{Decoded, Decoder, Encoder, Frame, Progress};
+use fulmar_protocol::node::{Decoded, Decoder, Encoder, Frame, PayloadEncoder, Progress};
 use libfuzzer_sys::fuzz_target;
 
 /// The frames that the input describes; what is left over of it comes last, as it is.
@@ -46,34 +46,21 @@ fn encode(frame: &Frame<'_>) -> Option<Vec<u8>> {
             encoder.reply(reply.request, reply.keep_ms, reply.bytes, reply.is_last);
         }
         Frame::Status(status) => encoder.status(status),
-        Frame::Replicate(replicate) => {
-            let mut again = encoder.replicate(replicate.stream, &replicate.fence);
-            for entry in replicate.entries.clone() {
-                assert!(again.takes(&entry));
-                again.push(&entry);
-            }
-            again.finish();
-        }
-        Frame::Ack(ack) => {
-            let positions: Vec<_> = ack.positions.clone().collect();
-            encoder.ack(ack.stream, &ack.fence, &positions);
-        }
-        Frame::Reject(reject) => encoder.reject(reject),
-        Frame::SyncBegin(mark) => encoder.sync_begin(mark),
-        Frame::SyncEnd(mark) => encoder.sync_end(mark),
-        Frame::Flush(mark) => encoder.flush(mark),
-        Frame::Touches(touches) => {
-            let hashes: Vec<_> = touches.touches.clone().collect();
-            encoder.touches(touches.stream, &hashes);
-        }
         Frame::Proof(proof) => encoder.proof(proof),
         Frame::Goodbye(reason) => encoder.goodbye(*reason),
         Frame::Ping { nonce } => encoder.ping(*nonce),
         Frame::Pong { nonce } => encoder.pong(*nonce),
-        Frame::Control(payload) => encoder.control(payload),
+        Frame::Control(payload) => put(encoder.control(), payload),
+        Frame::Batch(payload) => put(encoder.batch(), payload),
+        Frame::Told(payload) => put(encoder.told(), payload),
         _ => return None,
     }
     Some(out)
+}
+
+fn put(mut frame: PayloadEncoder<'_>, payload: &[u8]) {
+    frame.payload().extend_from_slice(payload);
+    frame.finish();
 }
 
 /// Follows the commands of a stream.

@@ -3,7 +3,6 @@
 use super::forward::{Forward, MoreArguments, Part, Reply, Status};
 use super::header::{CRC_BYTES, Flags, HEADER_BYTES, Header, Kind};
 use super::hello::{Goodbye, Hello, HelloReply, Proof};
-use super::replicate::{Ack, Mark, Reject, Replicate, Touches};
 use super::varint::Reader;
 use super::{HELLO_BYTES_MAX, WireError};
 
@@ -87,20 +86,10 @@ pub enum Frame<'a> {
     Reply(Reply<'a>),
     /// A command was not executed.
     Status(Status),
-    /// Writes.
-    Replicate(Replicate<'a>),
-    /// Writes were applied.
-    Ack(Ack<'a>),
-    /// Writes were not applied.
-    Reject(Reject),
-    /// The items of a range follow, all of them.
-    SyncBegin(Mark),
-    /// All items of a range have come.
-    SyncEnd(Mark),
-    /// All keys of a range are gone.
-    Flush(Mark),
-    /// Items were read.
-    Touches(Touches<'a>),
+    /// What a core has for the copies of its ranges; encoded by `fulmar-cluster`.
+    Batch(&'a [u8]),
+    /// What the core of a copy says to its primary's core; encoded by `fulmar-cluster`.
+    Told(&'a [u8]),
 }
 
 impl Decoder {
@@ -170,18 +159,13 @@ impl<'a> Frame<'a> {
                 Self::Reply(Reply::decode(stream, body, is_last, has_keep)?)
             }
             Kind::Status => Self::Status(Status::decode(stream, body)?),
-            Kind::Replicate => Self::Replicate(Replicate::decode(stream, body)?),
-            Kind::Ack => Self::Ack(Ack::decode(stream, body)?),
-            Kind::Reject => Self::Reject(Reject::decode(stream, body)?),
-            Kind::SyncBegin => Self::SyncBegin(Mark::decode(stream, body)?),
-            Kind::SyncEnd => Self::SyncEnd(Mark::decode(stream, body)?),
-            Kind::Flush => Self::Flush(Mark::decode(stream, body)?),
-            Kind::Touches => Self::Touches(Touches::decode(stream, body)?),
             // The rest belongs to no stream.
             _ if stream != 0 => return Err(WireError::Malformed),
             Kind::Hello => Self::Hello(Hello::decode(body)?),
             Kind::HelloReply => Self::HelloReply(HelloReply::decode(body)?),
             Kind::Control => Self::Control(body.rest()),
+            Kind::Batch => Self::Batch(body.rest()),
+            Kind::Told => Self::Told(body.rest()),
             Kind::Proof => {
                 let proof = Proof(body.array()?);
                 body.finish()?;

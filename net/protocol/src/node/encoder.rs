@@ -6,10 +6,7 @@ use super::blob::Blob;
 use super::forward::{ForwardHead, Status};
 use super::header::{self, CRC_BYTES, Flags, HEADER_BYTES, Kind};
 use super::hello::{Goodbye, Hello, HelloReply, Proof};
-use super::replicate::{Entry, Fence, Mark, Position, Reject, Touch, Write};
-use super::{
-    ARGUMENTS_MAX, CONTROL_BYTES_MAX, DATA_BYTES_MAX, KEEP_MS_MAX, PART_BYTES_MAX, varint,
-};
+use super::{ARGUMENTS_MAX, DATA_BYTES_MAX, KEEP_MS_MAX, PART_BYTES_MAX, varint};
 
 /// Appends frames to a buffer; none is left half done.
 ///
@@ -136,12 +133,19 @@ impl<'o> Encoder<'o> {
         draft.finish(kind, Flags::NONE, 0);
     }
 
-    /// What members say to each other, at most [`CONTROL_BYTES_MAX`] bytes.
-    pub fn control(&mut self, payload: &[u8]) {
-        assert!(payload.len() <= CONTROL_BYTES_MAX);
-        let mut draft = Draft::new(self.out);
-        draft.out.extend_from_slice(payload);
-        draft.finish(Kind::Control, Flags::NONE, 0);
+    /// What members say to each other, at most [`CONTROL_BYTES_MAX`](super::CONTROL_BYTES_MAX) bytes.
+    pub fn control(&mut self) -> PayloadEncoder<'_> {
+        PayloadEncoder::new(self.out, Kind::Control)
+    }
+
+    /// What a core has for copies, at most [`BATCH_BYTES_MAX`](super::BATCH_BYTES_MAX) bytes.
+    pub fn batch(&mut self) -> PayloadEncoder<'_> {
+        PayloadEncoder::new(self.out, Kind::Batch)
+    }
+
+    /// What the core of a copy says, at most [`BATCH_BYTES_MAX`](super::BATCH_BYTES_MAX) bytes.
+    pub fn told(&mut self) -> PayloadEncoder<'_> {
+        PayloadEncoder::new(self.out, Kind::Told)
     }
 
     /// A command, up to its first long argument: then its parts follow, and then
@@ -224,82 +228,22 @@ impl<'o> Encoder<'o> {
         draft.finish(Kind::Reply, flags, request);
     }
 
+    /// The answer to a command, written in place and of any length.
+    #[inline]
+    pub fn reply_in_place(&mut self, request: u32) -> ReplyEncoder<'_> {
+        ReplyEncoder {
+            draft: Some(Draft::new(self.out)),
+            request,
+        }
+    }
+
     /// A command was not executed.
     pub fn status(&mut self, status: &Status) {
         let mut draft = Draft::new(self.out);
         status.encode(draft.out);
         draft.finish(Kind::Status, Flags::NONE, status.request);
     }
-
-    /// Begins a frame of writes.
-    pub fn replicate(&mut self, stream: u32, fence: &Fence) -> ReplicateEncoder<'_> {
-        let draft = Draft::new(self.out);
-        fence.encode(draft.out);
-        ReplicateEncoder {
-            draft,
-            stream,
-            is_empty: true,
-            is_full: false,
-            is_finished: false,
-        }
-    }
-
-    /// Acknowledges writes; at least one position. Takes as many frames as they need.
-    pub fn ack(&mut self, stream: u32, fence: &Fence, positions: &[Position]) {
-        assert!(!positions.is_empty());
-        for positions in positions.chunks(ACK_POSITIONS_MAX) {
-            let mut draft = Draft::new(self.out);
-            fence.encode(draft.out);
-            positions
-                .iter()
-                .for_each(|position| position.encode(draft.out));
-            draft.finish(Kind::Ack, Flags::NONE, stream);
-        }
-    }
-
-    /// Writes are not applied.
-    pub fn reject(&mut self, reject: &Reject) {
-        let mut draft = Draft::new(self.out);
-        reject.encode(draft.out);
-        draft.finish(Kind::Reject, Flags::NONE, reject.stream);
-    }
-
-    /// All items of a range follow.
-    pub fn sync_begin(&mut self, mark: &Mark) {
-        self.mark(Kind::SyncBegin, mark);
-    }
-
-    /// All items of a range have been sent.
-    pub fn sync_end(&mut self, mark: &Mark) {
-        self.mark(Kind::SyncEnd, mark);
-    }
-
-    /// All keys of a range are gone.
-    pub fn flush(&mut self, mark: &Mark) {
-        self.mark(Kind::Flush, mark);
-    }
-
-    fn mark(&mut self, kind: Kind, mark: &Mark) {
-        let mut draft = Draft::new(self.out);
-        mark.encode(draft.out);
-        draft.finish(kind, Flags::NONE, mark.stream);
-    }
-
-    /// Items were read; at least one. Takes as many frames as they need.
-    pub fn touches(&mut self, stream: u32, touches: &[Touch]) {
-        assert!(!touches.is_empty());
-        for touches in touches.chunks(DATA_BYTES_MAX / Touch::WIRE_BYTES_MAX) {
-            let mut draft = Draft::new(self.out);
-            touches.iter().for_each(|touch| touch.encode(draft.out));
-            draft.finish(Kind::Touches, Flags::NONE, stream);
-        }
-    }
 }
-
-/// So many positions fit into a frame beside their fence, whatever they are.
-const ACK_POSITIONS_MAX: usize = 2_048;
-
-const _: () = assert!((3 * ACK_POSITIONS_MAX + 3) * varint::BYTES_MAX <= DATA_BYTES_MAX);
 
 /// Puts arguments into frames, as many as they need, until one is long or there are no more.
 #[inline]
@@ -323,53 +267,101 @@ fn fill<'a>(
     draft.finish(kind, Flags::LAST, request);
 }
 
-/// A frame of writes under way: [`push`](Self::push) while it [`takes`](Self::takes) them, then
+/// A frame under way whose body somebody else writes where it will lie: append to
+/// [`payload`](Self::payload), then [`finish`](Self::finish). Dropped before, it leaves no trace.
+#[derive(Debug)]
+#[must_use]
+pub struct PayloadEncoder<'o> {
+    /// None once it is finished.
+    draft: Option<Draft<'o>>,
+    kind: Kind,
+}
+
+impl<'o> PayloadEncoder<'o> {
+    fn new(out: &'o mut Vec<u8>, kind: Kind) -> Self {
+        Self {
+            draft: Some(Draft::new(out)),
+            kind,
+        }
+    }
+
+    /// Where the body is appended. What lies there already is not to be touched.
+    pub fn payload(&mut self) -> &mut Vec<u8> {
+        self.draft.as_mut().expect(UNFINISHED).out
+    }
+
+    /// The body so far.
+    pub fn body_mut(&mut self) -> &mut [u8] {
+        let draft = self.draft.as_mut().expect(UNFINISHED);
+        &mut draft.out[draft.start + HEADER_BYTES..]
+    }
+
+    /// Completes the frame.
+    ///
+    /// # Panics
+    /// If the body is longer than its kind may be.
+    pub fn finish(mut self) {
+        let mut draft = self.draft.take().expect(UNFINISHED);
+        draft.finish(self.kind, Flags::NONE, 0);
+    }
+}
+
+impl Drop for PayloadEncoder<'_> {
+    fn drop(&mut self) {
+        abandon(self.draft.take());
+    }
+}
+
+/// The answer to a command under way: append RESP to [`payload`](Self::payload), then
 /// [`finish`](Self::finish). Dropped before, it leaves no trace.
 #[derive(Debug)]
 #[must_use]
-pub struct ReplicateEncoder<'o> {
-    draft: Draft<'o>,
-    stream: u32,
-    is_empty: bool,
-    /// Its last value comes in parts.
-    is_full: bool,
-    is_finished: bool,
+pub struct ReplyEncoder<'o> {
+    /// None once it is finished.
+    draft: Option<Draft<'o>>,
+    request: u32,
 }
 
-impl ReplicateEncoder<'_> {
-    /// Whether there is room for this entry. An empty frame takes any one.
-    #[must_use]
-    pub fn takes(&self, entry: &Entry<'_>) -> bool {
-        !self.is_full && self.draft.body_bytes() + entry.wire_bytes() <= DATA_BYTES_MAX
+impl ReplyEncoder<'_> {
+    /// Where the answer is appended. What lies there already is not to be touched.
+    #[inline]
+    pub fn payload(&mut self) -> &mut Vec<u8> {
+        self.draft.as_mut().expect(UNFINISHED).out
     }
 
-    /// Adds an entry that it takes. If the value comes in parts, the frame is full.
-    pub fn push(&mut self, entry: &Entry<'_>) {
-        assert!(!self.is_full);
-        entry.encode(self.draft.out);
-        self.is_empty = false;
-        self.is_full = matches!(
-            entry.write,
-            Write::Set {
-                value: Blob::InParts(_),
-                ..
-            }
-        );
-    }
-
-    /// Completes the frame; without entries, there is none.
+    /// Completes the frame, or as many as the answer needs: what is beyond the first is copied once.
+    #[inline]
     pub fn finish(mut self) {
-        if !self.is_empty {
-            self.draft.finish(Kind::Replicate, Flags::NONE, self.stream);
-            self.is_finished = true;
+        let mut draft = self.draft.take().expect(UNFINISHED);
+        if draft.body_bytes() <= PART_BYTES_MAX {
+            return draft.finish(Kind::Reply, Flags::LAST, self.request);
+        }
+        let rest = draft
+            .out
+            .split_off(draft.start + HEADER_BYTES + PART_BYTES_MAX);
+        draft.finish(Kind::Reply, Flags::NONE, self.request);
+        let mut encoder = Encoder::new(draft.out);
+        let mut offset = 0;
+        while offset < rest.len() {
+            let end = (offset + PART_BYTES_MAX).min(rest.len());
+            let is_last = end == rest.len();
+            encoder.part(self.request, offset as u64, &rest[offset..end], is_last);
+            offset = end;
         }
     }
 }
 
-impl Drop for ReplicateEncoder<'_> {
+impl Drop for ReplyEncoder<'_> {
     fn drop(&mut self) {
-        if !self.is_finished {
-            self.draft.out.truncate(self.draft.start);
-        }
+        abandon(self.draft.take());
+    }
+}
+
+/// Why a frame under way has its draft.
+const UNFINISHED: &str = "only `finish` and `drop` take it";
+
+fn abandon(draft: Option<Draft<'_>>) {
+    if let Some(draft) = draft {
+        draft.out.truncate(draft.start);
     }
 }

@@ -2,10 +2,21 @@
 
 use super::blob::Blob;
 use super::items::Items;
-use super::replicate::Fence;
 use super::varint::Reader;
 use super::{ARGUMENTS_MAX, HOPS_MAX, KEEP_MS_MAX, PART_BYTES_MAX, WireError, varint};
 use crate::resp::Slices;
+
+/// What the sender knows, and whom it means: a command of an older epoch may be another's by now, and
+/// one for an older incarnation is not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The sender's epoch.
+    pub epoch: u64,
+    /// Which start of the sender speaks.
+    pub sender_incarnation: u64,
+    /// Which start of the receiver is meant.
+    pub target_incarnation: u64,
+}
 
 /// How the answer to a command is to be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +118,7 @@ pub struct MoreArguments<'a> {
     pub is_last: bool,
 }
 
-/// A part of what is too long for one frame: of an argument, a reply, or a replica's value.
+/// A part of what is too long for one frame: of an argument or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
     /// The stream of the message that it belongs to.
@@ -161,6 +172,24 @@ pub struct Status {
     pub status: ForwardStatus,
     /// The epoch that the answering node knows.
     pub epoch: u64,
+}
+
+impl Fence {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::encode(self.epoch, out);
+        varint::encode(self.sender_incarnation, out);
+        varint::encode(self.target_incarnation, out);
+    }
+
+    #[inline]
+    fn decode(body: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            epoch: body.varint()?,
+            sender_incarnation: body.varint()?,
+            target_incarnation: body.varint()?,
+        })
+    }
 }
 
 impl ForwardHead {

@@ -9,7 +9,7 @@
 //!
 //! `length` is the body's; the CRC is of everything behind itself, the body included.
 
-use super::{CONTROL_BYTES_MAX, DATA_BYTES_MAX, HELLO_BYTES_MAX, WireError};
+use super::{BATCH_BYTES_MAX, CONTROL_BYTES_MAX, DATA_BYTES_MAX, HELLO_BYTES_MAX, WireError};
 
 /// Bytes before each body.
 pub const HEADER_BYTES: usize = 14;
@@ -33,13 +33,8 @@ pub(super) enum Kind {
     Part = 18,
     Reply = 19,
     Status = 20,
-    Replicate = 32,
-    Ack = 33,
-    Reject = 34,
-    SyncBegin = 35,
-    SyncEnd = 36,
-    Flush = 37,
-    Touches = 38,
+    Batch = 32,
+    Told = 33,
 }
 
 impl Kind {
@@ -57,13 +52,8 @@ impl Kind {
             18 => Self::Part,
             19 => Self::Reply,
             20 => Self::Status,
-            32 => Self::Replicate,
-            33 => Self::Ack,
-            34 => Self::Reject,
-            35 => Self::SyncBegin,
-            36 => Self::SyncEnd,
-            37 => Self::Flush,
-            38 => Self::Touches,
+            32 => Self::Batch,
+            33 => Self::Told,
             _ => return None,
         })
     }
@@ -81,6 +71,7 @@ impl Kind {
         match self {
             Self::Hello | Self::HelloReply | Self::Proof | Self::Goodbye => HELLO_BYTES_MAX,
             Self::Control => CONTROL_BYTES_MAX,
+            Self::Batch | Self::Told => BATCH_BYTES_MAX,
             _ => DATA_BYTES_MAX,
         }
     }

@@ -142,6 +142,8 @@ pub enum Goodbye {
     Overloaded,
     /// The other's incarnation is not the newest.
     OldIncarnation,
+    /// The node has connected to itself.
+    Itself,
     /// A reason that a newer version has.
     Other(u8),
 }
@@ -157,6 +159,7 @@ impl Goodbye {
             Self::Protocol => 6,
             Self::Overloaded => 7,
             Self::OldIncarnation => 8,
+            Self::Itself => 9,
             Self::Other(byte) => byte,
         }
     }
@@ -173,6 +176,7 @@ impl Goodbye {
             6 => Self::Protocol,
             7 => Self::Overloaded,
             8 => Self::OldIncarnation,
+            9 => Self::Itself,
             other => Self::Other(other),
         }
     }

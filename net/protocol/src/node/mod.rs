@@ -4,7 +4,7 @@
 //! ```text
 //! Hello -> <- HelloReply  Proof ->      versions, features, who is who; then, in any order:
 //! Forward | Part* ->   <- Reply | Part*     a command for another node, and its answer
-//! Replicate | Part* ->  <- Ack | Reject     a range's writes, in order, and how far they came
+//! Batch ->   <- Told                        a core's writes for copies, and what these say to it
 //! Control, Ping, Pong, Goodbye              either way
 //!
 //!  0       4        8        12     13      14
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Pure: no socket, no clock. Who may speak is not decided here: challenges and their answers are
-//! bytes that `fulmar-cluster` makes and checks.
+//! bytes that `fulmar-cluster` makes and checks, as it does those in Control, Batch and Told.
 //!
 //! Invariants:
 //! 1. A decoded frame borrows from the input and is checked whole: its iterators do not fail.
@@ -32,16 +32,15 @@ mod header;
 mod hello;
 mod items;
 mod progress;
-mod replicate;
 mod varint;
 
 pub use blob::Blob;
 pub use decoder::{Decoded, Decoder, Frame};
-pub use encoder::{Encoder, ReplicateEncoder};
+pub use encoder::{Encoder, PayloadEncoder, ReplyEncoder};
 pub use error::WireError;
 pub use forward::{
-    Arguments, Forward, ForwardHead, ForwardOptions, ForwardStatus, MoreArguments, Part, Reply,
-    ReplyForm, Status,
+    Arguments, Fence, Forward, ForwardHead, ForwardOptions, ForwardStatus, MoreArguments, Part,
+    Reply, ReplyForm, Status,
 };
 pub use header::HEADER_BYTES;
 pub use hello::{
@@ -50,21 +49,27 @@ pub use hello::{
 };
 pub use items::Items;
 pub use progress::{OutOfStep, Progress};
-pub use replicate::{
-    Ack, Entry, Fence, Mark, Position, Reject, RejectReason, Replicate, Touch, Touches, Write,
-};
 
 /// Longest body of Hello and HelloReply, of which this version uses less.
 pub const HELLO_BYTES_MAX: usize = 512;
 
-/// Longest frame of data, header included: whoever reads keeps as much of an incomplete one.
+/// Longest frame of a command or an answer, header included.
 pub const DATA_FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest body of a frame of data.
+/// Longest body of such a frame.
 pub const DATA_BYTES_MAX: usize = DATA_FRAME_BYTES_MAX - HEADER_BYTES;
 
 /// Longest body of Control, and of a frame that is skipped because its kind is unknown.
 pub const CONTROL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest frame of replication, header included.
+pub const BATCH_FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest body of Batch and Told.
+pub const BATCH_BYTES_MAX: usize = BATCH_FRAME_BYTES_MAX - HEADER_BYTES;
+
+/// Longest frame of all: whoever reads keeps as much of an incomplete one.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + CONTROL_BYTES_MAX;
 
 /// Longest key, argument or value inside a frame; a longer argument or value comes in parts.
 pub const INLINE_BYTES_MAX: usize = crate::resp::ARGUMENT_BYTES_MAX;
@@ -84,10 +89,8 @@ pub const HOPS_MAX: u8 = 2;
 /// Longest time for which a reply may be kept and given again, in milliseconds.
 pub const KEEP_MS_MAX: u16 = 1_000;
 
-/// Number of ranges, of which each entry names one.
-pub const RANGES_COUNT: u16 = 2_048;
-
-// The longest key and value of an entry, and the longest argument, fit into a frame.
-const _: () = assert!(2 * INLINE_BYTES_MAX + 128 < DATA_BYTES_MAX);
+// A command's head and its longest argument fit into a frame.
+const _: () = assert!(INLINE_BYTES_MAX + 128 < DATA_BYTES_MAX);
 const _: () = assert!(PART_BYTES_MAX + varint::BYTES_MAX <= DATA_BYTES_MAX);
 const _: () = assert!(CONTROL_BYTES_MAX > DATA_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX >= BATCH_FRAME_BYTES_MAX);

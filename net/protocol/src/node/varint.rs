@@ -130,13 +130,6 @@ impl<'a> Reader<'a> {
             Err(WireError::Malformed)
         }
     }
-
-    /// A length of at most `max`, and so many bytes.
-    #[inline]
-    pub(super) fn prefixed(&mut self, max: usize) -> Result<&'a [u8], WireError> {
-        let count = self.bounded(max)?;
-        self.bytes(count)
-    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 //! again in what was decoded.
 
 use fulmar_protocol::node::{
-    Ack, Blob, Decoded, Decoder, Encoder, Entry, Fence, Forward, ForwardHead, ForwardOptions,
-    ForwardStatus, Frame, Goodbye, Hello, HelloReply, Identity, KEEP_MS_MAX, Mark, Part, Position,
-    Proof, Purpose, RANGES_COUNT, Reject, RejectReason, Replicate, Reply, ReplyForm, Status, Touch,
-    Versions, Write,
+    Blob, Decoded, Decoder, Encoder, Fence, Forward, ForwardHead, ForwardOptions, ForwardStatus,
+    Frame, Goodbye, Hello, HelloReply, Identity, KEEP_MS_MAX, Part, PayloadEncoder, Proof, Purpose,
+    Reply, ReplyForm, Status, Versions,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -28,30 +27,6 @@ impl OwnedBlob {
     }
 }
 
-/// A write; no value: the key is gone.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct OwnedEntry {
-    pub(crate) position: Position,
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Option<(OwnedBlob, Option<u64>)>,
-}
-
-impl OwnedEntry {
-    pub(crate) fn borrow(&self) -> Entry<'_> {
-        Entry {
-            position: self.position,
-            key: &self.key,
-            write: match &self.value {
-                None => Write::Delete,
-                Some((value, ttl_ms)) => Write::Set {
-                    value: value.borrow(),
-                    ttl_ms: *ttl_ms,
-                },
-            },
-        }
-    }
-}
-
 /// One frame.
 #[derive(Clone, Debug)]
 pub(crate) enum Sample {
@@ -68,13 +43,8 @@ pub(crate) enum Sample {
     Abort(u32, u64),
     Reply(u32, Option<u16>, Vec<u8>, bool),
     Status(Status),
-    Replicate(u32, Fence, Vec<OwnedEntry>),
-    Ack(u32, Fence, Vec<Position>),
-    Reject(Reject),
-    SyncBegin(Mark),
-    SyncEnd(Mark),
-    Flush(Mark),
-    Touches(u32, Vec<Touch>),
+    Batch(Vec<u8>),
+    Told(Vec<u8>),
 }
 
 impl Sample {
@@ -88,7 +58,7 @@ impl Sample {
             Self::Goodbye(reason) => encoder.goodbye(*reason),
             Self::Ping(nonce) => encoder.ping(*nonce),
             Self::Pong(nonce) => encoder.pong(*nonce),
-            Self::Control(payload) => encoder.control(payload),
+            Self::Control(payload) => put(encoder.control(), payload),
             Self::Forward(request, head, arguments) => {
                 let mut arguments = arguments.iter().map(OwnedBlob::borrow);
                 encoder.forward(*request, head, &mut arguments);
@@ -104,20 +74,8 @@ impl Sample {
                 encoder.reply(*request, *keep_ms, bytes, *is_last);
             }
             Self::Status(status) => encoder.status(status),
-            Self::Replicate(stream, fence, entries) => {
-                let mut frame = encoder.replicate(*stream, fence);
-                for entry in entries {
-                    assert!(frame.takes(&entry.borrow()));
-                    frame.push(&entry.borrow());
-                }
-                frame.finish();
-            }
-            Self::Ack(stream, fence, positions) => encoder.ack(*stream, fence, positions),
-            Self::Reject(reject) => encoder.reject(reject),
-            Self::SyncBegin(mark) => encoder.sync_begin(mark),
-            Self::SyncEnd(mark) => encoder.sync_end(mark),
-            Self::Flush(mark) => encoder.flush(mark),
-            Self::Touches(stream, touches) => encoder.touches(*stream, touches),
+            Self::Batch(payload) => put(encoder.batch(), payload),
+            Self::Told(payload) => put(encoder.told(), payload),
         }
         out
     }
@@ -157,35 +115,15 @@ impl Sample {
                 is_last,
             }) => Self::Reply(*request, *keep_ms, bytes.to_vec(), *is_last),
             Frame::Status(status) => Self::Status(*status),
-            Frame::Replicate(Replicate {
-                stream,
-                fence,
-                entries,
-            }) => {
-                let entries = entries.clone().map(|entry| OwnedEntry {
-                    position: entry.position,
-                    key: entry.key.to_vec(),
-                    value: match entry.write {
-                        Write::Delete => None,
-                        Write::Set { value, ttl_ms } => Some((own(value), ttl_ms)),
-                    },
-                });
-                Self::Replicate(*stream, *fence, entries.collect())
-            }
-            Frame::Ack(Ack {
-                stream,
-                fence,
-                positions,
-            }) => Self::Ack(*stream, *fence, positions.clone().collect()),
-            Frame::Reject(reject) => Self::Reject(*reject),
-            Frame::SyncBegin(mark) => Self::SyncBegin(*mark),
-            Frame::SyncEnd(mark) => Self::SyncEnd(*mark),
-            Frame::Flush(mark) => Self::Flush(*mark),
-            Frame::Touches(touches) => {
-                Self::Touches(touches.stream, touches.touches.clone().collect())
-            }
+            Frame::Batch(payload) => Self::Batch(payload.to_vec()),
+            Frame::Told(payload) => Self::Told(payload.to_vec()),
         }
     }
+}
+
+fn put(mut frame: PayloadEncoder<'_>, payload: &[u8]) {
+    frame.payload().extend_from_slice(payload);
+    frame.finish();
 }
 
 fn own(blob: Blob<'_>) -> OwnedBlob {
@@ -241,14 +179,6 @@ pub(crate) fn fence() -> impl Strategy<Value = Fence> {
     })
 }
 
-fn position() -> impl Strategy<Value = Position> {
-    (0..RANGES_COUNT, number(), number()).prop_map(|(range, term, seq)| Position {
-        range,
-        term,
-        seq,
-    })
-}
-
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![8 => vec(any::<u8>(), 0..40), 1 => vec(any::<u8>(), 0..400)]
 }
@@ -273,27 +203,6 @@ fn arguments() -> impl Strategy<Value = Vec<OwnedBlob>> {
     (vec(bytes(), 1..6), option::of(16_384..1_000_000usize)).prop_map(|(whole, long)| {
         let whole = whole.into_iter().map(OwnedBlob::Whole);
         whole.chain(long.map(OwnedBlob::InParts)).collect()
-    })
-}
-
-fn entries() -> impl Strategy<Value = Vec<OwnedEntry>> {
-    let ttl = || option::of(number().prop_map(|ms| ms.max(1)));
-    let entry = (position(), bytes(), option::of((bytes(), ttl())));
-    let long = option::of((position(), bytes(), 16_384..1_000_000usize, ttl()));
-    (vec(entry, 1..6), long).prop_map(|(entries, long)| {
-        let whole = entries
-            .into_iter()
-            .map(|(position, key, value)| OwnedEntry {
-                position,
-                key,
-                value: value.map(|(bytes, ttl_ms)| (OwnedBlob::Whole(bytes), ttl_ms)),
-            });
-        let long = long.map(|(position, key, bytes_count, ttl_ms)| OwnedEntry {
-            position,
-            key,
-            value: Some((OwnedBlob::InParts(bytes_count), ttl_ms)),
-        });
-        whole.chain(long).collect()
     })
 }
 
@@ -384,41 +293,9 @@ fn forwarding() -> impl Strategy<Value = Sample> {
 }
 
 fn replicating() -> impl Strategy<Value = Sample> {
-    let stream = any::<u32>;
-    let mark = || {
-        (stream(), fence(), position()).prop_map(|(stream, fence, position)| Mark {
-            stream,
-            fence,
-            position,
-        })
-    };
-    let reasons = [
-        RejectReason::OldEpoch,
-        RejectReason::OtherTerm,
-        RejectReason::OtherIncarnation,
-        RejectReason::NoCopy,
-        RejectReason::Gap,
-        RejectReason::Sealed,
-    ];
-    let reject = (mark(), select(reasons.to_vec()));
-    let reject = reject.prop_map(|(mark, reason)| Reject {
-        stream: mark.stream,
-        fence: mark.fence,
-        reason,
-        position: mark.position,
-    });
-    let touch = (0..RANGES_COUNT, any::<u64>()).prop_map(|(range, hash)| Touch { range, hash });
     prop_oneof![
-        (stream(), fence(), entries())
-            .prop_map(|(stream, fence, entries)| { Sample::Replicate(stream, fence, entries) }),
-        (stream(), fence(), vec(position(), 1..9))
-            .prop_map(|(stream, fence, positions)| { Sample::Ack(stream, fence, positions) }),
-        reject.prop_map(Sample::Reject),
-        mark().prop_map(Sample::SyncBegin),
-        mark().prop_map(Sample::SyncEnd),
-        mark().prop_map(Sample::Flush),
-        (stream(), vec(touch, 1..9))
-            .prop_map(|(stream, touches)| { Sample::Touches(stream, touches) }),
+        vec(any::<u8>(), 0..200).prop_map(Sample::Batch),
+        vec(any::<u8>(), 0..200).prop_map(Sample::Told),
     ]
 }
 

@@ -205,3 +205,77 @@ fn frames_out_of_step_are_refused() {
     let aborted = Sample::Abort(1, 0).encode();
     assert_eq!(step(&mut begun.clone(), &aborted), Ok(()));
 }
+
+/// The bytes of an answer, put together from its frames.
+fn answer(stream: &[u8], request: u32) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let mut begun = 0;
+    for frame in split(stream) {
+        match decode_one(&frame) {
+            Frame::Reply(reply) => {
+                assert!(answer.is_empty());
+                assert_eq!(reply.request, request);
+                answer.extend_from_slice(reply.bytes);
+                begun = reply.bytes.len();
+            }
+            Frame::Part(part) => {
+                assert_eq!(part.stream, request);
+                assert_eq!(part.offset, (answer.len() - begun) as u64);
+                answer.extend_from_slice(part.bytes);
+            }
+            other => panic!("not of an answer: {other:?}"),
+        }
+    }
+    answer
+}
+
+#[test]
+fn an_answer_written_in_place_takes_the_frames_it_needs() {
+    let most = PART_BYTES_MAX;
+    for (bytes_count, frames_count) in [
+        (0, 1),
+        (5, 1),
+        (most, 1),
+        (most + 1, 2),
+        (2 * most, 2),
+        (2 * most + 1, 3),
+    ] {
+        let bytes: Vec<u8> = (0..bytes_count)
+            .map(|at| u8::try_from(at % 251).expect("below 251"))
+            .collect();
+        let mut out = b"before".to_vec();
+        let mut encoder = Encoder::new(&mut out);
+        let mut reply = encoder.reply_in_place(7);
+        reply.payload().extend_from_slice(&bytes);
+        reply.finish();
+        let frames = split(&out[6..]);
+        assert_eq!(frames.len(), frames_count);
+        assert!(answer(&out[6..], 7) == bytes, "{bytes_count}");
+        let is_last = |frame: &Vec<u8>| match decode_one(frame) {
+            Frame::Reply(reply) => reply.is_last,
+            Frame::Part(part) => part.is_last,
+            other => panic!("not of an answer: {other:?}"),
+        };
+        let lasts: Vec<bool> = frames.iter().map(is_last).collect();
+        let expected: Vec<bool> = (1..=frames_count).map(|at| at == frames_count).collect();
+        assert_eq!(lasts, expected);
+    }
+}
+
+#[test]
+fn what_is_dropped_half_way_leaves_no_trace() {
+    let mut out = b"before".to_vec();
+    let mut encoder = Encoder::new(&mut out);
+    let mut batch = encoder.batch();
+    batch.payload().extend_from_slice(b"gone");
+    drop(batch);
+    let mut reply = encoder.reply_in_place(1);
+    reply.payload().extend_from_slice(b"gone");
+    drop(reply);
+    let mut told = encoder.told();
+    told.payload().extend_from_slice(b"sold");
+    told.body_mut()[0] = b't';
+    told.finish();
+    assert_eq!(out[..6], *b"before");
+    assert_eq!(decode_one(&out[6..]), Frame::Told(b"told"));
+}
