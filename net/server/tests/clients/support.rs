@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fulmar_server::{ClusterConfig, Config, Dispatch, Minority, Server, Zone, machine};
+use fulmar_server::{ClusterConfig, Config, Dispatch, Eviction, Minority, Server, Zone, machine};
 use tempfile::TempDir;
 
 /// Longest wait for a reply.
@@ -51,6 +51,7 @@ impl Running {
             value_bytes_max: 4 << 20,
             clients_max: 64,
             dispatch,
+            eviction: Eviction::Lru,
             cluster: Some(cluster),
         };
         Self {
