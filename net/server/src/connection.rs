@@ -7,12 +7,13 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use fulmar_engine::Time;
+use fulmar_protocol::node::{Encoder as NodeEncoder, Goodbye};
 use fulmar_protocol::resp::{Token, next_token};
 use fulmar_protocol::{ReplySink, http};
-use fulmar_shard::Now;
+use fulmar_shard::{Leased, Now};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
-use crate::cluster::{Failure, Reply, frame};
+use crate::cluster::{Failure, Reply};
 use crate::core::Service;
 use crate::dispatch::{Dispatcher, with_sink};
 use crate::message::ReplyForm;
@@ -22,10 +23,8 @@ use crate::replies::Replies;
 use crate::ring::ConnectionId;
 use crate::session::{Served, Session, Stop, error_of};
 
-/// Unparsed input at which receiving stops.
+/// Unparsed input at which receiving stops, unless one frame of another node is longer.
 const INPUT_BYTES_MAX: usize = 64 * 1_024;
-/// The same where another node speaks, whose frames are longer.
-const NODE_INPUT_BYTES_MAX: usize = 2 * frame::FRAME_BYTES_MAX;
 /// Unsent replies at which parsing stops; it goes on below half of it.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1_024;
 /// What a client gets that is one too many.
@@ -158,6 +157,11 @@ impl Connection {
         if self.is_full() {
             return Progress::Idle;
         }
+        // Nothing comes of half a frame.
+        if self.input.len() < self.session.needed_bytes() && !self.peer_ended {
+            self.account(dispatcher);
+            return Progress::Idle;
+        }
         let mut input = std::mem::take(&mut self.input);
         let served = self.run_session(&input, dispatcher, pool);
         input.drain(..served.consumed);
@@ -211,17 +215,13 @@ impl Connection {
 
     /// Whether a receive should be in flight.
     pub(crate) fn wants_input(&self) -> bool {
-        let bytes_max = if self.service.is_for_clients() {
-            INPUT_BYTES_MAX
-        } else {
-            NODE_INPUT_BYTES_MAX
-        };
+        let bytes_max = self.session.needed_bytes().max(INPUT_BYTES_MAX);
         self.phase == Phase::Open && !self.peer_ended && self.input.len() < bytes_max
     }
 
     // --- output ---
 
-    fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         let sending = self
             .sending
             .map_or(0, |sending| sending.length - sending.sent);
@@ -263,8 +263,44 @@ impl Connection {
 
     /// Says what a connection says before it has heard anything.
     pub(crate) fn greet(&mut self, dispatcher: &Dispatcher<'_>) -> Progress {
-        self.session.greet(&mut self.output, dispatcher);
+        if !self.session.greet(&mut self.output, dispatcher) {
+            self.abort();
+        }
         Progress::Idle
+    }
+
+    /// Whether nothing can be expected any more of the node that has connected.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        self.session.is_overdue(now)
+    }
+
+    /// Whether a node has connected and not proven who it is.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.session.is_stranger()
+    }
+
+    /// Asks whether the other node is there.
+    pub(crate) fn ping(&mut self, now: Time) {
+        self.session.ping(&mut self.output, now);
+    }
+
+    /// Tells the other node that this is the end, and ends when that is sent.
+    pub(crate) fn leave(&mut self, reason: Goodbye) {
+        self.session.say_goodbye(reason, &mut self.output);
+        self.phase = Phase::Finishing;
+    }
+
+    /// Takes frames to be sent, if nothing is being sent. Tells how much is to be sent then.
+    pub(crate) fn take_frames(&mut self, frames: &mut Vec<u8>) -> usize {
+        if !self.is_sending() {
+            let out = self.output.writer();
+            if out.is_empty() {
+                std::mem::swap(out, frames);
+            } else {
+                out.append(frames);
+            }
+        }
+        self.unsent_bytes()
     }
 
     /// The reply of a hole has come from another node, or will not come.
@@ -279,6 +315,18 @@ impl Connection {
         // Nothing of this node is in it, so there is nothing to give back.
         let _ = self.output.fill(hole, &replies.bytes, Vec::new());
         self.resume_after_reply()
+    }
+
+    /// The reply of a hole, executed here after all; gives back what nobody waits for.
+    pub(crate) fn fill_from_here(
+        &mut self,
+        hole: HoleId,
+        mut replies: Replies,
+    ) -> impl Iterator<Item = Leased> + use<> {
+        let values = replies.take_values(&(0..usize::MAX));
+        let filled = self.output.fill(hole, &replies.bytes, values);
+        let unwanted = filled.err().unwrap_or_default();
+        unwanted.into_iter().map(|placed| placed.leased)
     }
 
     /// A part of the command that is gathered has come.
@@ -328,6 +376,8 @@ impl Connection {
 
     /// Takes no more input; ends when the commands in it are answered.
     pub(crate) fn finish(&mut self, dispatcher: &mut Dispatcher<'_>, pool: &mut Pool) -> Progress {
+        self.session
+            .say_goodbye(Goodbye::Stopping, &mut self.output);
         self.peer_ended = true;
         self.serve(dispatcher, pool)
     }
@@ -386,8 +436,10 @@ fn translate(reply: Result<Vec<u8>, Failure>, form: ReplyForm, replies: &mut Rep
     match (reply, form) {
         (Ok(bytes), ReplyForm::Resp(_)) => replies.bytes = bytes,
         (Ok(bytes), ReplyForm::Node { request, .. }) => {
-            replies.bytes = bytes;
-            frame::frame_reply(&mut replies.bytes, 0, request);
+            let mut encoder = NodeEncoder::new(&mut replies.bytes);
+            let mut frame = encoder.reply_in_place(request);
+            frame.payload().extend_from_slice(&bytes);
+            frame.finish();
         }
         (Ok(bytes), ReplyForm::Http(form)) => {
             let mut encoder = http::Encoder::new(form, &mut replies.bytes);

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use self::nodes::Connecting;
 use self::waits::Waits;
 use crate::clock;
-use crate::cluster::{Control, ControlParts, Peer};
+use crate::cluster::{Control, ControlParts, LinkName};
 use crate::connection::{Connection, Progress};
 use crate::connections::Connections;
 use crate::dispatch::Dispatcher;
@@ -46,7 +46,7 @@ pub(crate) enum Service {
     /// A node that has connected to this one.
     Node,
     /// A node that this one has connected to.
-    Link(Peer),
+    Link(LinkName),
 }
 
 impl Service {
@@ -99,6 +99,8 @@ pub(crate) struct Core<'n> {
     janitor: Janitor,
     connecting: Connecting,
     waits: Waits,
+    /// Connections that other nodes have made.
+    inbound: Vec<ConnectionId>,
     /// What the first core of a cluster's node does beside serving.
     control: Option<Box<Control<'n>>>,
     /// Where the next look for idle connections begins.
@@ -135,6 +137,7 @@ impl<'n> Core<'n> {
             janitor: Janitor::default(),
             connecting: Connecting::default(),
             waits: Waits::default(),
+            inbound: Vec::new(),
             control,
             idle_check_at: 0,
             draining_ticks: None,
@@ -217,6 +220,7 @@ impl<'n> Core<'n> {
                 Operation::Control => self.handle_control_timer(),
                 Operation::Patience => self.waits.timer_came(),
                 Operation::Wake => self.handle_disk(completion.more),
+                Operation::Retry => self.handle_retry_timer(),
             }
         }
         self.completions = completions;
@@ -424,10 +428,16 @@ impl<'n> Core<'n> {
                 return;
             }
             self.link.counters.connections_accepted.add(1);
+        } else if !self.has_room_for_stranger() {
+            tracing::debug!("too many connections of nodes that have not proven who they are");
+            return;
         }
         let id = self
             .connections
             .insert(|id| Connection::new(id, fd, service, &self.dispatcher));
+        if service == Service::Node {
+            self.inbound.push(id);
+        }
         self.settle(id);
     }
 
@@ -508,6 +518,7 @@ impl<'n> Core<'n> {
         self.janitor.look(now_ms);
         self.dispatcher.tick();
         self.waits.tick();
+        self.tick_nodes();
         if self.node.is_stopping() {
             self.drain();
         } else {

@@ -16,13 +16,14 @@ use fulmar_cluster::{self as cluster, ShardIndex};
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::command::table::{self, CommandId, CommandSpec, Scope};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
+use fulmar_protocol::node::{Encoder as NodeEncoder, ForwardStatus, Status};
 use fulmar_protocol::resp::Encoder;
 use fulmar_protocol::{CommandError, http};
 use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
-use crate::cluster::{Mail, Nodes, Owner, frame};
+use crate::cluster::{Mail, Nodes, Owner};
 use crate::config::Dispatch;
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, ReplyForm};
 use crate::node::{Counters, Node};
@@ -112,13 +113,15 @@ struct Peer {
 impl<'n> Dispatcher<'n> {
     pub(crate) fn new(node: &'n Node, index: usize) -> Self {
         let clock = Clock::new();
+        let own = ShardIndex(u16::try_from(index).expect("at most 1,024 shards"));
+        let config = &node.config;
         let peer = || Peer {
             batch: None,
             credits: BATCHES_IN_FLIGHT_MAX,
         };
         Self {
             node,
-            own: ShardIndex(u16::try_from(index).expect("at most 1,024 shards")),
+            own,
             now: clock.now(),
             clock,
             commands_until_clock: COMMANDS_PER_CLOCK_READ,
@@ -127,10 +130,10 @@ impl<'n> Dispatcher<'n> {
             cleanups: VecDeque::new(),
             connection_bytes: 0,
             reserved_bytes: 0,
-            nodes: node
-                .cluster
-                .as_ref()
-                .map(|shared| Box::new(Nodes::new(shared))),
+            nodes: node.cluster.as_ref().map(|shared| {
+                let nodes = Nodes::new(shared, own, config.shards, config.value_bytes_max);
+                Box::new(nodes)
+            }),
             has_posted: false,
             has_news: false,
             waiting: Vec::new(),
@@ -148,6 +151,11 @@ impl<'n> Dispatcher<'n> {
     #[inline]
     pub(crate) fn nodes_mut(&mut self) -> Option<&mut Nodes<'n>> {
         self.nodes.as_deref_mut()
+    }
+
+    /// The epoch of the topology in force; 0 where there is none.
+    pub(crate) fn epoch(&self) -> cluster::Epoch {
+        self.nodes().map_or(cluster::Epoch(0), Nodes::epoch)
     }
 
     pub(crate) fn node(&self) -> &'n Node {
@@ -205,8 +213,7 @@ impl<'n> Dispatcher<'n> {
     pub(crate) fn tick(&mut self) {
         self.clock.synchronize();
         self.reserve();
-        if let Some(nodes) = &mut self.nodes {
-            nodes.tick();
+        if let Some(nodes) = &self.nodes {
             let (counts, counters) = (nodes.forward_counts(), self.counters());
             counters.forwards_sent.set(counts.sent);
             counters.forwards_retried.set(counts.retried);
@@ -328,6 +335,7 @@ impl<'n> Dispatcher<'n> {
             return false;
         };
         let placement = self.placement();
+        let epoch = self.epoch();
         batch.execute(|args, access, form, replies| {
             let shard = tokens.shard(self.own);
             let mut shards = Single::new(shard, None, placement);
@@ -342,15 +350,15 @@ impl<'n> Dispatcher<'n> {
                 let range = cluster::Range::of(key).index();
                 shards.at(self.own.index()).is_answerable(range, access)
             });
-            let executed = with_sink(form, replies, |sink| {
-                // What changed hands meanwhile is not executed.
-                if is_answerable {
+            // What changed hands meanwhile is not executed.
+            let executed = if is_answerable {
+                with_sink(form, replies, |sink| {
                     execute(&command, &mut shards, &mut [], self.now, sink)
-                } else {
-                    sink.error(&CommandError::TryAgain);
-                    Executed::Failed
-                }
-            });
+                })
+            } else {
+                refuse(form, replies, epoch);
+                Executed::Failed
+            };
             self.count(spec.id, executed);
         });
         drop(tokens);
@@ -368,12 +376,14 @@ impl<'n> Dispatcher<'n> {
     // --- several shards ---
 
     /// Whether this node executes a command on these keys, as far as it knows.
-    pub(crate) fn owns_all(&self, spec: &CommandSpec, args: &[&[u8]]) -> bool {
+    pub(crate) fn owns_all(&self, spec: &CommandSpec, args: &[&[u8]], reads_old: bool) -> bool {
         let Some(view) = self.nodes().and_then(Nodes::view) else {
             return false;
         };
-        spec.keys_in(args)
-            .all(|key| view.owner(cluster::Range::of(key)) == Owner::Own)
+        spec.keys_in(args).all(|key| {
+            let range = cluster::Range::of(key);
+            view.owner(range) == Owner::Own || reads_old && view.is_replica(range)
+        })
     }
 
     /// Whether the shards of these keys, whose tokens are held, may execute a command on them. Notes
@@ -591,11 +601,25 @@ pub(crate) fn with_sink<R>(
         ReplyForm::Resp(version) => reply(&mut out.sink(version)),
         ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, &mut out.bytes)),
         ReplyForm::Node { request, version } => {
-            let start = out.bytes.len();
-            let result = reply(&mut Encoder::new(&mut out.bytes, version));
-            frame::frame_reply(&mut out.bytes, start, request);
+            let mut encoder = NodeEncoder::new(&mut out.bytes);
+            let mut frame = encoder.reply_in_place(request);
+            let result = reply(&mut Encoder::new(frame.payload(), version));
+            frame.finish();
             result
         }
+    }
+}
+
+/// Says that a command was not executed, to be tried again.
+fn refuse(form: ReplyForm, out: &mut Replies, epoch: cluster::Epoch) {
+    if let ReplyForm::Node { request, .. } = form {
+        NodeEncoder::new(&mut out.bytes).status(&Status {
+            request,
+            status: ForwardStatus::TryAgain,
+            epoch: epoch.0,
+        });
+    } else {
+        with_sink(form, out, |sink| sink.error(&CommandError::TryAgain));
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Summary {
     pub resp: SocketAddr,
     /// HTTP address, if it is on.
     pub http: Option<SocketAddr>,
+    /// Address for other nodes, if this is one of a cluster.
+    pub cluster: Option<SocketAddr>,
 }
 
 /// A running server.
@@ -181,6 +183,7 @@ impl Server {
             clients_max,
             resp: SocketAddr::new(config.bind, resp_port),
             http: http_port.map(|port| SocketAddr::new(config.bind, port)),
+            cluster: cluster.port.map(|port| SocketAddr::new(config.bind, port)),
         };
         let started = Clock::new().now();
         let port = summary.resp.port();
@@ -288,6 +291,7 @@ struct ClusterParts {
     control: Option<ControlParts>,
     replica: Vec<OwnedFd>,
     nodes: Vec<OwnedFd>,
+    port: Option<u16>,
 }
 
 impl ClusterParts {
@@ -385,6 +389,7 @@ impl ClusterParts {
             control: Some(control),
             replica,
             nodes: prepared.listeners,
+            port: Some(prepared.port),
         })
     }
 }

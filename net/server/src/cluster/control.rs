@@ -21,12 +21,12 @@ use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
 use fulmar_cluster::membership::{Event, Identity, Membership};
 use fulmar_cluster::message::{Envelope, HandOver};
 use fulmar_cluster::{ClusterId, Copies, NodeId, Range, ShardIndex, Time, Topology};
+use fulmar_protocol::node::{CONTROL_BYTES_MAX, Encoder};
 use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
 use fulmar_shard::{Now, Shard};
 
 use super::desk::{Request, Told};
 use super::disk::Disk;
-use super::frame::{self, Kind};
 use super::links::Peer;
 use super::shared::{Serving, Shared};
 use super::state::State;
@@ -578,10 +578,15 @@ impl Work {
 /// Sends a message over a link, or drops it where there is none: it is said again.
 fn say(dispatcher: &mut Dispatcher<'_>, peer: Peer, envelope: &Envelope) {
     let nodes = dispatcher.nodes_mut();
-    if let Some(writer) = nodes.and_then(|nodes| nodes.writer(peer)) {
-        let mut message = Vec::new();
-        envelope.encode(&mut message);
-        frame::put_message(writer, Kind::Control, &message);
+    if let Some(writer) = nodes.and_then(|nodes| nodes.control_writer(peer)) {
+        let mut encoder = Encoder::new(writer);
+        let mut frame = encoder.control();
+        envelope.encode(frame.payload());
+        if frame.body_mut().len() > CONTROL_BYTES_MAX {
+            tracing::error!("a message of the coordinator is too long to be sent");
+            return;
+        }
+        frame.finish();
     }
 }
 

@@ -5,13 +5,18 @@
 //!    ^                 |  ^                       |
 //!    +---- Filled <----+  +------- reply ---------+
 //! ```
-//! A command that was not executed (the owner has changed, or its link never opened) is tried again
-//! with the next topology until its deadline. One that may have been executed is tried again only if
-//! that changes nothing; else its client is told that its outcome is unknown.
+//! A command that was not executed is tried again until its deadline: when the topology or a link has
+//! changed, and else after a while. That goes for one whose link never opened, whose node does not
+//! serve now, has begun anew, or has yet to install the topology that this one has. An owner that knows the same
+//! topology and has not got the keys counts as a hop, of which there are few.
+//!
+//! A command that may have been executed is tried again only if that changes nothing; else its client
+//! is told that its outcome is unknown.
 
 use std::collections::VecDeque;
 
-use fulmar_cluster::{NodeId, Range, Time};
+use fulmar_cluster::{Epoch, NodeId, Range, Time};
+use fulmar_protocol::node::{ForwardStatus, HOPS_MAX, OutOfStep, Part, Status};
 
 use crate::message::ReplyForm;
 use crate::output::HoleId;
@@ -22,8 +27,9 @@ use crate::ring::ConnectionId;
 pub(crate) const FORWARDS_MAX: usize = 1 << 16;
 /// How long a client waits for another node, a failover included.
 pub(crate) const FORWARD_MS_MAX: u64 = 3_000;
-/// Times a command is sent on because its owner has changed.
-const HOPS_MAX: u8 = 2;
+/// A command that was refused is tried again after a time between these, if nothing changes before.
+const RETRY_MS_MIN: u64 = 20;
+const RETRY_MS_MAX: u64 = 50;
 
 /// Names a command on its way; never the same twice in 2^16 uses of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +57,10 @@ pub(crate) enum Target {
 pub(crate) enum Failure {
     /// It was not executed.
     NotExecuted,
+    /// It was not, and the node that has the keys does not serve.
+    Down,
+    /// It was not: it is too long for another node.
+    TooLong,
     /// It may have been.
     Unknown,
 }
@@ -66,10 +76,19 @@ pub(crate) struct Forward {
     pub(crate) node: NodeId,
     /// The range of its keys, by which it finds its way again; `None`: it is meant for that node.
     pub(crate) range: Option<Range>,
+    /// A replica may answer it.
+    pub(crate) may_read_replica: bool,
     hops: u8,
     deadline: Time,
-    /// What has come of a long reply.
+    /// When it is tried again if nothing changes.
+    retry_at: Time,
+    /// The topology that it waits for.
+    epoch_wanted: Epoch,
+    /// Why it was not executed the last time.
+    refused: Option<ForwardStatus>,
+    /// What has come of a long reply, and how much of it came first.
     reply: Vec<u8>,
+    reply_begun: Option<usize>,
 }
 
 /// What became of a command.
@@ -80,7 +99,7 @@ pub(crate) enum Reply {
     /// None came.
     Failed(Failure),
     /// It is to be executed by this node.
-    Here(Pending),
+    Here(Box<Forward>),
 }
 
 /// A command that is over, or back.
@@ -107,7 +126,7 @@ pub(crate) struct ForwardCounts {
 }
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Forwards {
     counts: ForwardCounts,
     places: Vec<Place>,
@@ -115,6 +134,14 @@ pub(crate) struct Forwards {
     /// Those to be sent again when the topology or a link has changed.
     again: VecDeque<Box<Forward>>,
     filled: Vec<Filled>,
+    /// Bytes of the replies that have come in part, and their most.
+    replies_bytes: usize,
+    replies_bytes_max: usize,
+    /// Bytes of the arguments of all commands, and those beyond which no more are taken.
+    args_bytes: usize,
+    args_bytes_max: usize,
+    /// Counts retries, so that they do not come all at once.
+    retries: u64,
 }
 
 impl Forward {
@@ -132,22 +159,63 @@ impl Forward {
             is_idempotent,
             node,
             range,
-            hops: 0,
+            may_read_replica: false,
+            hops: 1,
             deadline: now.plus_ms(FORWARD_MS_MAX),
+            retry_at: now,
+            epoch_wanted: Epoch(0),
+            refused: None,
             reply: Vec::new(),
+            reply_begun: None,
         }
     }
 
-    /// How often it was sent on before.
+    /// Which attempt it is, counting those that found an owner of the same topology wrong.
     pub(crate) fn hops(&self) -> u8 {
         self.hops
+    }
+
+    /// Whether to try it again at `now`, with the topology of this epoch.
+    pub(crate) fn is_due(&self, now: Time, epoch: Epoch, has_changed: bool) -> bool {
+        epoch >= self.epoch_wanted && (has_changed || self.retry_at <= now)
     }
 }
 
 impl Forwards {
+    /// Of replies that take several frames, so many bytes are kept; with so many bytes of arguments,
+    /// no more commands are taken.
+    pub(crate) fn new(replies_bytes_max: usize, args_bytes_max: usize) -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            again: VecDeque::new(),
+            filled: Vec::new(),
+            replies_bytes: 0,
+            replies_bytes_max,
+            args_bytes: 0,
+            args_bytes_max,
+            retries: 0,
+            counts: ForwardCounts::default(),
+        }
+    }
+
     /// Whether there is room for one more.
     pub(crate) fn has_room(&self) -> bool {
-        self.count() < FORWARDS_MAX
+        self.count() < FORWARDS_MAX && self.args_bytes < self.args_bytes_max
+    }
+
+    /// A command is about to be sent, or kept, for the first time.
+    pub(crate) fn enter(&mut self, forward: &Forward) {
+        self.args_bytes += forward.args.bytes_held();
+    }
+
+    /// A command is over.
+    fn leave(&mut self, forward: &Forward, reply: Reply) {
+        self.args_bytes -= forward.args.bytes_held();
+        self.filled.push(Filled {
+            destination: forward.destination,
+            reply,
+        });
     }
 
     fn count(&self) -> usize {
@@ -186,61 +254,144 @@ impl Forwards {
     }
 
     fn take(&mut self, id: RequestId) -> Option<Box<Forward>> {
-        let forward = self.get(id)?.forward.take();
+        let mut forward = self.get(id)?.forward.take()?;
         self.free
             .push(u16::try_from(id.0 & 0xFFFF).expect("16 bits"));
-        forward
+        self.replies_bytes -= forward.reply.len();
+        forward.reply_begun = None;
+        Some(forward)
     }
 
-    /// A part of the reply to a command; the last one completes it. Unknown ids are of commands that
-    /// were given up.
-    pub(crate) fn handle_reply(&mut self, id: RequestId, bytes: &[u8], is_last: bool) {
-        let Some(Place { forward, .. }) = self.get(id) else {
+    /// The reply to a command, or its beginning. Unknown ids are of commands that were given up.
+    ///
+    /// # Errors
+    /// It has begun before.
+    pub(crate) fn handle_reply(
+        &mut self,
+        id: RequestId,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Result<(), OutOfStep> {
+        let Some(Place {
+            forward: Some(forward),
+            ..
+        }) = self.get(id)
+        else {
+            return Ok(());
+        };
+        if forward.reply_begun.is_some() {
+            return Err(OutOfStep);
+        }
+        forward.reply_begun = Some(bytes.len());
+        self.extend(id, bytes, is_last);
+        Ok(())
+    }
+
+    /// A part of a reply that has begun; the last one completes it.
+    ///
+    /// # Errors
+    /// It is not the next one.
+    pub(crate) fn handle_part(&mut self, part: &Part<'_>) -> Result<(), OutOfStep> {
+        let id = RequestId(part.stream);
+        let Some(Place {
+            forward: Some(forward),
+            ..
+        }) = self.get(id)
+        else {
+            return Ok(());
+        };
+        let begun = forward.reply_begun.ok_or(OutOfStep)?;
+        if part.is_aborted {
+            self.fail_at(id);
+            return Ok(());
+        }
+        if part.offset != (forward.reply.len() - begun) as u64 {
+            return Err(OutOfStep);
+        }
+        self.extend(id, part.bytes, part.is_last);
+        Ok(())
+    }
+
+    /// A reply that does not fit into what there is for replies is lost.
+    fn extend(&mut self, id: RequestId, bytes: &[u8], is_last: bool) {
+        if is_last {
+            if let Some(mut forward) = self.take(id) {
+                forward.reply.extend_from_slice(bytes);
+                let reply = std::mem::take(&mut forward.reply);
+                self.leave(&forward, Reply::Bytes(reply));
+            }
+            return;
+        }
+        if self.replies_bytes + bytes.len() > self.replies_bytes_max {
+            return self.fail_at(id);
+        }
+        if let Some(Place {
+            forward: Some(forward),
+            ..
+        }) = self.get(id)
+        {
+            forward.reply.extend_from_slice(bytes);
+            self.replies_bytes += bytes.len();
+        }
+    }
+
+    fn fail_at(&mut self, id: RequestId) {
+        if let Some(forward) = self.take(id) {
+            self.fail(&forward, Failure::Unknown);
+        }
+    }
+
+    /// The node did not execute a command. `epoch` is that of the topology in force here.
+    pub(crate) fn handle_status(&mut self, status: &Status, epoch: Epoch, now: Time) {
+        let Some(mut forward) = self.take(RequestId(status.request)) else {
             return;
         };
-        if let Some(forward) = forward {
-            forward.reply.extend_from_slice(bytes);
-        }
-        if is_last && let Some(forward) = self.take(id) {
-            self.filled.push(Filled {
-                destination: forward.destination,
-                reply: Reply::Bytes(forward.reply),
-            });
-        }
-    }
-
-    /// The node did not execute a command: it does not own the keys.
-    pub(crate) fn handle_refused(&mut self, id: RequestId) {
-        if let Some(mut forward) = self.take(id) {
-            forward.hops += 1;
-            forward.reply.clear();
-            if forward.hops > HOPS_MAX {
-                self.fail(&forward, Failure::NotExecuted);
-            } else {
-                self.counts.retried += 1;
-                self.again.push_back(forward);
+        forward.reply.clear();
+        forward.refused = Some(status.status);
+        let knows = Epoch(status.epoch);
+        match status.status {
+            ForwardStatus::Refused => return self.fail(&forward, Failure::TooLong),
+            ForwardStatus::Moved if knows >= epoch => {
+                // It finds no other way.
+                if forward.range.is_none() {
+                    return self.fail(&forward, Failure::NotExecuted);
+                }
+                if knows == epoch {
+                    if forward.hops == HOPS_MAX {
+                        return self.fail(&forward, Failure::NotExecuted);
+                    }
+                    forward.hops += 1;
+                }
+                forward.epoch_wanted = knows;
             }
+            // A node that has begun anew is not in the topology yet.
+            ForwardStatus::OtherIncarnation
+            | ForwardStatus::Moved
+            | ForwardStatus::TryAgain
+            | ForwardStatus::Down => {}
         }
+        self.push_again(forward, now);
     }
 
-    /// The link to a node broke.
-    pub(crate) fn handle_broken(&mut self, node: NodeId) {
-        self.give_up(|forward| forward.node == node);
+    /// The link to a node broke; what was sent on it may have been executed unless it never opened.
+    pub(crate) fn handle_broken(&mut self, node: NodeId, was_open: bool, now: Time) {
+        self.give_up(was_open, now, |forward| forward.node == node);
     }
 
     /// Waits no longer for replies to some commands: they are sent again, or their outcome is unknown.
-    fn give_up(&mut self, is_lost: impl Fn(&Forward) -> bool) {
+    fn give_up(&mut self, was_sent: bool, now: Time, is_lost: impl Fn(&Forward) -> bool) {
         for index in 0..self.places.len() {
-            let place = &mut self.places[index];
+            let place = &self.places[index];
             if !place.forward.as_deref().is_some_and(&is_lost) {
                 continue;
             }
-            if let Some(mut forward) = place.forward.take() {
-                self.free.push(u16::try_from(index).expect("16 bits"));
+            let index = u32::try_from(index).expect("16 bits");
+            let id = RequestId(u32::from(place.generation) << 16 | index);
+            if let Some(mut forward) = self.take(id) {
                 forward.reply.clear();
-                if forward.is_idempotent {
+                if forward.is_idempotent || !was_sent {
                     self.counts.retried += 1;
-                    self.again.push_back(forward);
+                    self.push_again(forward, now);
                 } else {
                     self.fail(&forward, Failure::Unknown);
                 }
@@ -250,17 +401,29 @@ impl Forwards {
 
     /// A new topology: what is on its way to a node that does not own its keys any more is not waited
     /// for.
-    pub(crate) fn handle_owners(&mut self, is_owner: impl Fn(NodeId, Range) -> bool) {
-        self.give_up(|forward| {
-            forward
-                .range
-                .is_some_and(|range| !is_owner(forward.node, range))
+    pub(crate) fn handle_owners(&mut self, now: Time, is_owner: impl Fn(NodeId, Range) -> bool) {
+        self.give_up(true, now, |forward| {
+            let is_left = |range| !is_owner(forward.node, range);
+            !forward.may_read_replica && forward.range.is_some_and(is_left)
         });
     }
 
-    /// Keeps a command until the topology or a link has changed.
-    pub(crate) fn push_again(&mut self, forward: Box<Forward>) {
+    /// Keeps a command until the topology or a link has changed, or for a while.
+    pub(crate) fn push_again(&mut self, mut forward: Box<Forward>, now: Time) {
+        self.retries += 1;
+        let spread = self.retries % (RETRY_MS_MAX - RETRY_MS_MIN + 1);
+        forward.retry_at = now.plus_ms(RETRY_MS_MIN + spread);
         self.again.push_back(forward);
+    }
+
+    /// Keeps a command as it is.
+    pub(crate) fn keep_again(&mut self, forward: Box<Forward>) {
+        self.again.push_back(forward);
+    }
+
+    /// When the first of those that wait is due, if nothing changes.
+    pub(crate) fn next_retry(&self) -> Option<Time> {
+        self.again.iter().map(|forward| forward.retry_at).min()
     }
 
     /// Those that wait for a change.
@@ -270,32 +433,38 @@ impl Forwards {
 
     /// This node owns the keys of a command by now: it is to be executed here.
     pub(crate) fn give_back(&mut self, forward: Box<Forward>) {
+        self.args_bytes -= forward.args.bytes_held();
         self.filled.push(Filled {
             destination: forward.destination,
-            reply: Reply::Here(forward.args),
+            reply: Reply::Here(forward),
         });
+    }
+
+    /// A command whose node is no member any more, and that is meant for no other.
+    pub(crate) fn drop_lost(&mut self, forward: &Forward) {
+        self.fail(forward, Failure::NotExecuted);
     }
 
     /// Gives up what is past its deadline.
     pub(crate) fn expire(&mut self, now: Time) {
         for index in 0..self.places.len() {
-            let place = &mut self.places[index];
-            let is_late = |forward: &Box<Forward>| forward.deadline <= now;
-            if place.forward.as_ref().is_some_and(is_late)
-                && let Some(forward) = place.forward.take()
-            {
-                self.free.push(u16::try_from(index).expect("16 bits"));
-                self.fail(&forward, Failure::Unknown);
+            let place = &self.places[index];
+            let forward = place.forward.as_ref();
+            if forward.is_some_and(|forward| forward.deadline <= now) {
+                let index = u32::try_from(index).expect("16 bits");
+                self.fail_at(RequestId(u32::from(place.generation) << 16 | index));
             }
         }
         for _ in 0..self.again.len() {
             let Some(forward) = self.again.pop_front() else {
                 break;
             };
-            if forward.deadline <= now {
-                self.fail(&forward, Failure::NotExecuted);
-            } else {
+            if forward.deadline > now {
                 self.again.push_back(forward);
+            } else if forward.refused == Some(ForwardStatus::Down) {
+                self.fail(&forward, Failure::Down);
+            } else {
+                self.fail(&forward, Failure::NotExecuted);
             }
         }
     }
@@ -311,17 +480,15 @@ impl Forwards {
 
     fn fail(&mut self, forward: &Forward, failure: Failure) {
         self.counts.failed += 1;
-        self.filled.push(Filled {
-            destination: forward.destination,
-            reply: Reply::Failed(failure),
-        });
+        self.leave(forward, Reply::Failed(failure));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fulmar_cluster::{NodeId, Time};
+    use fulmar_cluster::{Epoch, NodeId, Range, Time};
     use fulmar_protocol::command::Argv;
+    use fulmar_protocol::node::{ForwardStatus, Part, Status};
     use fulmar_protocol::resp::RespVersion;
 
     use super::Target;
@@ -345,12 +512,17 @@ mod tests {
             args,
             is_idempotent,
             NODE,
-            None,
+            Some(Range::of(b"key")),
             Time(0),
         ))
     }
 
     fn insert(forwards: &mut Forwards, forward: Box<Forward>) -> RequestId {
+        forwards.enter(&forward);
+        put(forwards, forward)
+    }
+
+    fn put(forwards: &mut Forwards, forward: Box<Forward>) -> RequestId {
         let id = forwards.reserve();
         forwards.put(id, forward);
         id
@@ -372,14 +544,57 @@ mod tests {
             .collect()
     }
 
+    fn part(id: RequestId, offset: u64, bytes: &[u8], is_last: bool) -> Part<'_> {
+        Part {
+            stream: id.0,
+            offset,
+            bytes,
+            is_last,
+            is_aborted: false,
+        }
+    }
+
+    fn status(id: RequestId, status: ForwardStatus, epoch: u64) -> Status {
+        Status {
+            request: id.0,
+            status,
+            epoch,
+        }
+    }
+
+    /// Sends again what is due.
+    fn send_again(
+        forwards: &mut Forwards,
+        now: Time,
+        epoch: u64,
+        has_changed: bool,
+    ) -> Vec<RequestId> {
+        let mut ids = Vec::new();
+        for forward in forwards.take_again() {
+            if forward.is_due(now, Epoch(epoch), has_changed) {
+                ids.push(put(forwards, forward));
+            } else {
+                forwards.keep_again(forward);
+            }
+        }
+        ids
+    }
+
     #[test]
     fn replies_find_their_places_and_late_ones_none() {
-        let mut forwards = Forwards::default();
+        let mut forwards = Forwards::new(1_000, 1_000_000);
         let first = insert(&mut forwards, forward(1, true));
         let second = insert(&mut forwards, forward(2, true));
-        forwards.handle_reply(second, b"$5\r\nhe", false);
-        forwards.handle_reply(first, b"+OK\r\n", true);
-        forwards.handle_reply(second, b"llo\r\n", true);
+        assert_eq!(forwards.handle_reply(second, b"$5\r\nhe", false), Ok(()));
+        assert_eq!(forwards.handle_reply(first, b"+OK\r\n", true), Ok(()));
+        // What does not follow changes nothing.
+        assert!(forwards.handle_reply(second, b"again", false).is_err());
+        assert!(forwards.handle_part(&part(second, 1, b"l", false)).is_err());
+        assert_eq!(forwards.handle_part(&part(second, 0, b"ll", false)), Ok(()));
+        assert_eq!(
+            forwards.handle_part(&part(second, 2, b"o\r\n", true)),
+            Ok(())
+        );
         let expected = [
             (1, Ok(b"+OK\r\n".to_vec())),
             (2, Ok(b"$5\r\nhello\r\n".to_vec())),
@@ -387,48 +602,158 @@ mod tests {
         assert_eq!(filled(&mut forwards), expected);
         let third = insert(&mut forwards, forward(3, true));
         assert_ne!(third, second, "the place is the same, the id is not");
-        forwards.handle_reply(second, b"late", true);
-        forwards.handle_reply(RequestId(u32::MAX), b"never", true);
+        assert_eq!(forwards.handle_reply(second, b"late", true), Ok(()));
+        assert_eq!(
+            forwards.handle_reply(RequestId(u32::MAX), b"never", true),
+            Ok(())
+        );
+        assert!(
+            forwards
+                .handle_part(&part(third, 0, b"no beginning", true))
+                .is_err()
+        );
         assert!(filled(&mut forwards).is_empty());
     }
 
     #[test]
+    fn arguments_take_so_much_memory_until_their_commands_are_over() {
+        let bytes = forward(1, true).args.bytes_held();
+        let mut forwards = Forwards::new(1_000, 3 * bytes);
+        let first = insert(&mut forwards, forward(1, true));
+        insert(&mut forwards, forward(2, true));
+        assert!(forwards.has_room());
+        let third = insert(&mut forwards, forward(3, true));
+        assert!(!forwards.has_room());
+        // One that is tried again is there still.
+        forwards.handle_status(
+            &status(third, ForwardStatus::TryAgain, 5),
+            Epoch(5),
+            Time(0),
+        );
+        assert!(!forwards.has_room());
+        assert_eq!(forwards.handle_reply(first, b"+OK\r\n", true), Ok(()));
+        assert!(forwards.has_room());
+        for again in forwards.take_again() {
+            forwards.give_back(again);
+        }
+        forwards.expire(Time(FORWARD_MS_MAX));
+        assert_eq!((forwards.args_bytes, forwards.count()), (0, 0));
+    }
+
+    #[test]
+    fn replies_in_parts_take_so_much_memory_and_no_more() {
+        let mut forwards = Forwards::new(100, 1_000_000);
+        let first = insert(&mut forwards, forward(1, true));
+        let second = insert(&mut forwards, forward(2, true));
+        assert_eq!(forwards.handle_reply(first, &[b'1'; 60], false), Ok(()));
+        assert_eq!(forwards.handle_reply(second, &[b'2'; 41], false), Ok(()));
+        assert_eq!(filled(&mut forwards), [(2, Err(Failure::Unknown))]);
+        // What still comes of it is dropped, and the other one goes on.
+        assert_eq!(forwards.handle_part(&part(second, 0, b"x", true)), Ok(()));
+        assert_eq!(
+            forwards.handle_part(&part(first, 0, &[b'1'; 40], false)),
+            Ok(())
+        );
+        assert_eq!(
+            forwards.handle_part(&part(first, 40, &[b'1'; 5], true)),
+            Ok(())
+        );
+        assert_eq!(filled(&mut forwards), [(1, Ok(vec![b'1'; 105]))]);
+        let third = insert(&mut forwards, forward(3, true));
+        assert_eq!(forwards.handle_reply(third, &[b'3'; 100], false), Ok(()));
+        assert!(filled(&mut forwards).is_empty(), "all was given back");
+    }
+
+    #[test]
     fn a_broken_link_leaves_idempotent_commands_to_be_sent_again() {
-        let mut forwards = Forwards::default();
+        let mut forwards = Forwards::new(1_000, 1_000_000);
         insert(&mut forwards, forward(1, true));
         insert(&mut forwards, forward(2, false));
-        forwards.handle_broken(NodeId(9));
-        forwards.handle_broken(NODE);
+        forwards.handle_broken(NodeId(9), true, Time(0));
+        forwards.handle_broken(NODE, true, Time(0));
         assert_eq!(filled(&mut forwards), [(2, Err(Failure::Unknown))]);
         assert_eq!(forwards.take_again().len(), 1);
         assert!(!forwards.has_some_to_send_again());
     }
 
     #[test]
-    fn a_refused_command_is_sent_on_twice_and_expires() {
-        let mut forwards = Forwards::default();
-        for round in 0..3 {
-            let mut id = insert(&mut forwards, forward(round, false));
-            for _ in 0..round {
-                forwards.handle_refused(id);
-                for forward in forwards.take_again() {
-                    id = insert(&mut forwards, forward);
-                }
-            }
+    fn what_a_link_that_never_opened_took_was_not_executed() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        insert(&mut forwards, forward(1, false));
+        forwards.handle_broken(NODE, false, Time(0));
+        assert!(filled(&mut forwards).is_empty());
+        assert_eq!(forwards.take_again().len(), 1);
+    }
+
+    #[test]
+    fn refusals_of_a_node_that_is_behind_or_not_serving_do_not_count() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        let mut id = insert(&mut forwards, forward(1, false));
+        let mut now = Time(0);
+        for round in 0..40 {
+            let why = [
+                ForwardStatus::Moved,
+                ForwardStatus::TryAgain,
+                ForwardStatus::OtherIncarnation,
+                ForwardStatus::Down,
+            ];
+            forwards.handle_status(&status(id, why[round % 4], 4), Epoch(5), now);
+            assert!(send_again(&mut forwards, now.plus_ms(19), 5, false).is_empty());
+            now = now.plus_ms(50);
+            let ids = send_again(&mut forwards, now, 5, false);
+            assert_eq!(ids.len(), 1, "round {round}");
+            id = ids[0];
         }
         assert!(filled(&mut forwards).is_empty());
+        // A change is not waited for.
+        forwards.handle_status(&status(id, ForwardStatus::Moved, 4), Epoch(5), now);
+        assert_eq!(send_again(&mut forwards, now, 6, true).len(), 1);
+        forwards.expire(Time(FORWARD_MS_MAX));
+        assert_eq!(filled(&mut forwards), [(1, Err(Failure::Unknown))]);
+    }
+
+    #[test]
+    fn the_topology_of_who_knows_more_is_waited_for() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        let id = insert(&mut forwards, forward(1, false));
+        forwards.handle_status(&status(id, ForwardStatus::Moved, 9), Epoch(5), Time(0));
+        assert!(send_again(&mut forwards, Time(1_000), 8, true).is_empty());
+        assert_eq!(send_again(&mut forwards, Time(1_000), 9, true).len(), 1);
+        assert!(filled(&mut forwards).is_empty());
+    }
+
+    #[test]
+    fn an_owner_of_the_same_topology_that_is_none_is_asked_twice() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        let id = insert(&mut forwards, forward(1, false));
+        forwards.handle_status(&status(id, ForwardStatus::Moved, 5), Epoch(5), Time(0));
+        let ids = send_again(&mut forwards, Time(50), 5, false);
+        assert!(filled(&mut forwards).is_empty());
+        forwards.handle_status(&status(ids[0], ForwardStatus::Moved, 5), Epoch(5), Time(50));
+        assert_eq!(filled(&mut forwards), [(1, Err(Failure::NotExecuted))]);
+    }
+
+    #[test]
+    fn at_the_deadline_clients_are_told_what_is_known() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        for (number, why) in [(1, ForwardStatus::Down), (2, ForwardStatus::TryAgain)] {
+            let id = insert(&mut forwards, forward(number, true));
+            forwards.handle_status(&status(id, why, 5), Epoch(5), Time(0));
+        }
+        let id = insert(&mut forwards, forward(3, true));
+        insert(&mut forwards, forward(4, true));
+        forwards.handle_status(&status(id, ForwardStatus::Refused, 5), Epoch(5), Time(0));
+        assert_eq!(filled(&mut forwards), [(3, Err(Failure::TooLong))]);
         forwards.expire(Time(FORWARD_MS_MAX - 1));
         assert!(filled(&mut forwards).is_empty());
         forwards.expire(Time(FORWARD_MS_MAX));
-        assert_eq!(filled(&mut forwards).len(), 3);
-        let mut id = insert(&mut forwards, forward(7, true));
-        for _ in 0..2 {
-            forwards.handle_refused(id);
-            for forward in forwards.take_again() {
-                id = insert(&mut forwards, forward);
-            }
-        }
-        forwards.handle_refused(id);
-        assert_eq!(filled(&mut forwards), [(7, Err(Failure::NotExecuted))]);
+        let mut failed = filled(&mut forwards);
+        failed.sort_by_key(|(number, _)| *number);
+        let expected = [
+            (1, Err(Failure::Down)),
+            (2, Err(Failure::NotExecuted)),
+            (4, Err(Failure::Unknown)),
+        ];
+        assert_eq!(failed, expected);
     }
 }

@@ -5,8 +5,8 @@
 //! desk.rs      what operators asked, and are told
 //! view.rs      topology, addresses, who owns a range: a snapshot that all cores look at
 //! nodes.rs     one core's way to the other nodes
-//!   links.rs     its streams
-//!   forwards.rs  commands on their way, and their replies
+//!   links.rs     its streams; greeting.rs: how they begin
+//!   forwards.rs  commands on their way, and their replies; command.rs: as frames
 //!   replicate.rs what a shard has for its copies elsewhere
 //! way.rs       where a command goes
 //! scan.rs      SCAN over all members
@@ -19,13 +19,14 @@
 //! ```
 
 mod acknowledgements;
+mod command;
 mod config;
 mod control;
 mod desk;
 mod disk;
 mod forwards;
-pub(crate) mod frame;
 mod gather;
+mod greeting;
 mod links;
 mod nodes;
 mod prepare;
@@ -38,13 +39,15 @@ mod way;
 mod writes;
 
 pub(crate) use acknowledgements::Acknowledgements;
+pub(crate) use command::{Assembly, command_bytes_max};
 pub use config::{ClusterConfig, Minority};
 pub(crate) use control::{Control, Parts as ControlParts};
 pub(crate) use desk::Request;
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, Failure, Forward, Reply, Target};
 pub(crate) use gather::{Gather, Whole};
-pub(crate) use links::{Peer, socket_for};
+pub(crate) use greeting::{Greeter, Proven, Refusal, Welcome};
+pub(crate) use links::{Care, LinkName, Peer, socket_for};
 pub(crate) use nodes::Nodes;
 pub use prepare::ClusterStartError;
 pub(crate) use prepare::Prepared;

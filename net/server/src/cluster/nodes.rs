@@ -3,18 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fulmar_cluster::Time;
 use fulmar_cluster::coordinator::timing::PAUSE_MS;
+use fulmar_cluster::{Epoch, ShardIndex, Time};
+use fulmar_protocol::node::{
+    Fence, ForwardHead, ForwardOptions, HOPS_MAX, OutOfStep, Part, Purpose, Reply, ReplyForm,
+    Status,
+};
 use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::{Now, Shard};
 
+use super::command::{self, Budget};
 use super::forwards::{Filled, Forward, ForwardCounts, Forwards, RequestId};
-use super::frame;
-use super::links::{Links, Peer};
+use super::greeting::Own;
+use super::links::{Care, Ended, LinkName, Links, Peer};
 use super::replicate::{Broken, replicate};
 use super::shared::Shared;
 use super::view::{CachedView, Owner, View};
-use crate::message::ReplyForm;
+use crate::message;
 use crate::ring::ConnectionId;
 
 /// See the module's head.
@@ -27,15 +32,41 @@ pub(crate) struct Nodes<'n> {
     /// The view or a link has changed, so that what waits may be sent.
     has_changed: bool,
     broken: Broken,
+    /// Which core this is, of how many.
+    core: ShardIndex,
+    cores: u16,
+    /// What the long commands of other nodes may take.
+    pub(crate) budget: Budget,
+    /// Connections whose commands wait for the topology or the end of a hold.
+    held: Vec<ConnectionId>,
+    held_until: Time,
+    is_timer_set: bool,
 }
 
+/// How often what is held is tried.
+const HELD_MS: u64 = 5;
+/// The timer is never set further ahead: what is held meanwhile must not wait for it.
+const TIMER_MS_MAX: u64 = 10;
+
 impl<'n> Nodes<'n> {
-    pub(crate) fn new(shared: &'n Shared) -> Self {
+    pub(crate) fn new(
+        shared: &'n Shared,
+        core: ShardIndex,
+        cores: u16,
+        value_bytes_max: usize,
+    ) -> Self {
+        let bytes_max = command::core_bytes_max(value_bytes_max);
         Self {
             shared,
+            core,
+            cores,
+            budget: Budget::new(bytes_max),
+            held: Vec::new(),
+            held_until: Time(0),
+            is_timer_set: false,
             view: CachedView::default(),
             links: Links::default(),
-            forwards: Forwards::default(),
+            forwards: Forwards::new(bytes_max, bytes_max),
             now: Time(0),
             has_changed: false,
             broken: Broken::default(),
@@ -46,10 +77,33 @@ impl<'n> Nodes<'n> {
         self.shared
     }
 
+    /// What this core says of itself to others.
+    pub(crate) fn own(&self) -> Own<'n> {
+        Own {
+            secret: &self.shared.secret,
+            cluster: self.shared.cluster(),
+            node: self.shared.own,
+            incarnation: self.shared.incarnation,
+            cores: self.cores,
+            core: self.core.0,
+        }
+    }
+
+    /// The epoch of the topology in force; 0 before the first.
+    pub(crate) fn epoch(&self) -> Epoch {
+        let view = self.view.get();
+        view.map_or(Epoch(0), |view| view.topology().epoch())
+    }
+
     /// The topology in force for this turn; `None` before the first.
     #[inline]
     pub(crate) fn view(&self) -> Option<&Arc<View>> {
         self.view.get()
+    }
+
+    /// When this turn began.
+    pub(crate) fn now(&self) -> Time {
+        self.now
     }
 
     // --- one turn ---
@@ -71,26 +125,74 @@ impl<'n> Nodes<'n> {
     /// What is on its way to a node that does not own its keys any more is not waited for.
     fn reroute(&mut self) {
         if let Some(view) = self.view.get() {
-            self.forwards
-                .handle_owners(|node, range| view.topology().copies(range).primary == node);
+            self.forwards.handle_owners(self.now, |node, range| {
+                view.topology().copies(range).primary == node
+            });
         }
     }
 
-    /// Sends what waited for a change.
+    /// Sends what waited for a change, or is to be tried again.
     pub(crate) fn turn(&mut self) {
-        if std::mem::take(&mut self.has_changed) && self.forwards.has_some_to_send_again() {
+        let is_time = self.has_changed || !self.is_timer_set;
+        if is_time && self.forwards.has_some_to_send_again() {
             self.send_again();
         }
     }
 
-    /// Once a tick: gives up what is late, and tries what waits.
-    pub(crate) fn tick(&mut self) {
+    /// The connections whose commands may be executed by now.
+    pub(crate) fn take_woken(&mut self) -> Vec<ConnectionId> {
+        let mut woken = self.budget.take_woken();
+        if self.has_changed || self.now >= self.held_until {
+            woken.append(&mut self.held);
+        }
+        self.has_changed = false;
+        woken
+    }
+
+    /// Tries the commands of a connection again after a while, or when the topology has changed.
+    pub(crate) fn hold(&mut self, connection: ConnectionId) {
+        if self.held.is_empty() {
+            self.held_until = self.now.plus_ms(HELD_MS);
+        }
+        if !self.held.contains(&connection) {
+            self.held.push(connection);
+        }
+    }
+
+    /// When to be woken; asked at a turn's end. One timer at a time.
+    pub(crate) fn timer_wanted(&mut self) -> Option<Time> {
+        if self.is_timer_set {
+            return None;
+        }
+        let held = (!self.held.is_empty()).then_some(self.held_until);
+        let at = [held, self.forwards.next_retry()]
+            .into_iter()
+            .flatten()
+            .min()?;
+        self.is_timer_set = true;
+        Some(at.clamp(self.now.plus_ms(1), self.now.plus_ms(TIMER_MS_MAX)))
+    }
+
+    /// The timer has come.
+    pub(crate) fn timer_came(&mut self) {
+        self.is_timer_set = false;
+    }
+
+    /// Once a tick: gives up what is late. Gives the links for which something is to be done.
+    pub(crate) fn tick(&mut self) -> Vec<(ConnectionId, Care)> {
         self.forwards.expire(self.now);
-        self.has_changed = true;
+        let mut cares = Vec::new();
+        for (id, care, ended) in self.links.care(self.now) {
+            if care == Care::Break {
+                self.note_broken(ended);
+            }
+            cares.push((id, care));
+        }
         if let Some(view) = self.view.get() {
             self.links
-                .retain(|node| view.topology().member(node).is_some());
+                .retain(self.now, |node| view.topology().member(node).is_some());
         }
+        cares
     }
 
     pub(crate) fn bytes_held(&self) -> usize {
@@ -103,52 +205,78 @@ impl<'n> Nodes<'n> {
 
     // --- commands ---
 
-    /// Whether one more command may be sent on.
-    pub(crate) fn has_room(&self) -> bool {
-        self.forwards.has_room()
+    /// Whether one more command may be sent on. If not, this connection is told when to ask again.
+    pub(crate) fn has_room(&mut self, connection: ConnectionId) -> bool {
+        let has_room = self.forwards.has_room();
+        if !has_room {
+            self.hold(connection);
+        }
+        has_room
     }
 
     /// Sends a command to another node, now or as soon as it can be reached.
     pub(crate) fn forward(&mut self, forward: Forward) {
+        self.forwards.enter(&forward);
         if let Some(forward) = self.send(Box::new(forward)) {
-            self.forwards.push_again(forward);
+            self.forwards.push_again(forward, self.now);
         }
+    }
+
+    /// Keeps a command that was given back and could not be executed here yet.
+    pub(crate) fn keep(&mut self, forward: Box<Forward>) {
+        self.forwards.enter(&forward);
+        self.forwards.push_again(forward, self.now);
     }
 
     fn send(&mut self, forward: Box<Forward>) -> Option<Box<Forward>> {
         let Some(view) = self.view.get() else {
             return Some(forward);
         };
-        let node = forward.node;
-        let (epoch, incarnation) = (
-            view.topology().epoch(),
-            view.topology()
-                .member(node)
-                .map(|member| member.incarnation),
-        );
-        let Some(writer) = self.links.writer(Peer::Node(node), self.now) else {
+        let Some(target) = view.topology().member(forward.node) else {
+            if forward.range.is_some() {
+                return Some(forward);
+            }
+            self.forwards.drop_lost(&forward);
+            return None;
+        };
+        let fence = Fence {
+            epoch: view.topology().epoch().0,
+            sender_incarnation: self.shared.incarnation.0,
+            target_incarnation: target.incarnation.0,
+        };
+        let name = Peer::Node(forward.node).link_for(Purpose::Forward);
+        let Some(writer) = self.links.writer(name, self.now) else {
             return Some(forward);
         };
         let version = match forward.destination.form {
-            ReplyForm::Resp(version) | ReplyForm::Node { version, .. } => version,
-            ReplyForm::Http(_) => RespVersion::Resp2,
+            message::ReplyForm::Resp(version) | message::ReplyForm::Node { version, .. } => version,
+            message::ReplyForm::Http(_) => RespVersion::Resp2,
         };
-        let header = frame::ForwardHeader {
-            epoch,
-            incarnation: incarnation.unwrap_or_default(),
-            hops: forward.hops(),
-            version,
+        let options = ForwardOptions {
+            form: match version {
+                RespVersion::Resp2 => ReplyForm::Resp2,
+                RespVersion::Resp3 => ReplyForm::Resp3,
+            },
+            hops: forward.hops().min(HOPS_MAX),
+            may_read_replica: forward.may_read_replica,
+            is_local: forward.range.is_none(),
         };
+        let head = ForwardHead { fence, options };
         let id = self.forwards.reserve();
         forward
             .args
-            .with_argv(|argv| frame::put_forward(writer, id.0, &header, argv.args));
+            .with_argv(|argv| command::encode(writer, id.0, &head, argv.args));
         self.forwards.put(id, forward);
         None
     }
 
     fn send_again(&mut self) {
+        let epoch = self.epoch();
         for mut forward in self.forwards.take_again() {
+            if !forward.is_due(self.now, epoch, self.has_changed) {
+                self.forwards.keep_again(forward);
+                continue;
+            }
             let view = self.view.get();
             match view
                 .zip(forward.range)
@@ -162,7 +290,7 @@ impl<'n> Nodes<'n> {
                 None => {}
             }
             if let Some(forward) = self.send(forward) {
-                self.forwards.push_again(forward);
+                self.forwards.push_again(forward, self.now);
             }
         }
     }
@@ -174,13 +302,22 @@ impl<'n> Nodes<'n> {
 
     // --- what links bring ---
 
-    pub(crate) fn handle_reply(&mut self, id: u32, bytes: &[u8], is_last: bool) {
-        self.forwards.handle_reply(RequestId(id), bytes, is_last);
+    /// # Errors
+    /// It does not follow from what came before.
+    pub(crate) fn handle_reply(&mut self, reply: &Reply<'_>) -> Result<(), OutOfStep> {
+        let id = RequestId(reply.request);
+        self.forwards.handle_reply(id, reply.bytes, reply.is_last)
     }
 
-    pub(crate) fn handle_refused(&mut self, id: u32) {
-        self.forwards.handle_refused(RequestId(id));
-        self.has_changed = true;
+    /// # Errors
+    /// It does not follow from what came before.
+    pub(crate) fn handle_part(&mut self, part: &Part<'_>) -> Result<(), OutOfStep> {
+        self.forwards.handle_part(part)
+    }
+
+    pub(crate) fn handle_status(&mut self, status: &Status) {
+        let epoch = self.epoch();
+        self.forwards.handle_status(status, epoch, self.now);
     }
 
     pub(crate) fn take_filled(&mut self) -> Vec<Filled> {
@@ -189,12 +326,12 @@ impl<'n> Nodes<'n> {
 
     // --- links ---
 
-    /// Where frames to a peer go; `None` while it cannot be reached, or too much waits for it.
-    pub(crate) fn writer(&mut self, peer: Peer) -> Option<&mut Vec<u8>> {
-        self.links.writer(peer, self.now)
+    /// Where the members' messages to a peer go; `None` while it cannot be reached, or too much waits.
+    pub(crate) fn control_writer(&mut self, peer: Peer) -> Option<&mut Vec<u8>> {
+        self.links.writer(peer.link_for(Purpose::Control), self.now)
     }
 
-    pub(crate) fn take_wanted_links(&mut self) -> Vec<(u32, Peer)> {
+    pub(crate) fn take_wanted_links(&mut self) -> Vec<(u32, LinkName)> {
         self.links.take_wanted(self.now)
     }
 
@@ -206,8 +343,8 @@ impl<'n> Nodes<'n> {
         }
     }
 
-    pub(crate) fn link_connected(&mut self, peer: Peer, id: ConnectionId) {
-        self.links.connected(peer, id);
+    pub(crate) fn link_connected(&mut self, name: LinkName, id: ConnectionId) {
+        self.links.connected(name, id, self.now);
     }
 
     /// The other side of a link has proven who it is.
@@ -216,25 +353,39 @@ impl<'n> Nodes<'n> {
         self.has_changed = true;
     }
 
-    pub(crate) fn link_failed(&mut self, peer: Peer) {
-        self.links.failed(peer, self.now);
-        self.note_broken(peer);
+    /// Something came on a link.
+    #[inline]
+    pub(crate) fn link_heard(&mut self, id: ConnectionId) {
+        self.links.heard(id, self.now);
     }
 
-    pub(crate) fn link_ended(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.links.ended(id, self.now) {
-            self.note_broken(peer);
+    pub(crate) fn link_failed(&mut self, name: LinkName) {
+        self.links.failed(name, self.now);
+        let was_open = false;
+        self.note_broken(Ended { name, was_open });
+    }
+
+    pub(crate) fn link_ended(&mut self, id: ConnectionId, is_refused: bool) {
+        if let Some(ended) = self.links.ended(id, is_refused, self.now) {
+            self.note_broken(ended);
         }
     }
 
-    fn note_broken(&mut self, peer: Peer) {
-        if let Peer::Node(node) = peer {
-            self.forwards.handle_broken(node);
-            self.broken.note(node);
+    fn note_broken(&mut self, ended: Ended) {
+        let Peer::Node(node) = ended.name.peer else {
+            return;
+        };
+        match ended.name.purpose {
+            Purpose::Forward => {
+                self.forwards.handle_broken(node, ended.was_open, self.now);
+            }
+            Purpose::Replicate => self.broken.note(node),
+            // The coordinator says everything again.
+            Purpose::Control => {}
         }
     }
 
-    pub(crate) fn flush_links(&mut self, send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
+    pub(crate) fn flush_links(&mut self, send: impl FnMut(ConnectionId, &mut Vec<u8>) -> usize) {
         self.links.flush(send);
     }
 }

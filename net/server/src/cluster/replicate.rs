@@ -5,9 +5,9 @@ use fulmar_cluster::replication::{
     Address, ControlEncoder, EntryEncoder, HEADER_BYTES, Header, Replication,
 };
 use fulmar_cluster::{NodeId, Time};
+use fulmar_protocol::node::{Encoder, PayloadEncoder, Purpose};
 use fulmar_shard::{Now, Shard, ShardStore};
 
-use super::frame::{self, Kind};
 use super::links::{Links, Peer};
 
 /// Batches to one core in a turn; the rest waits for the next.
@@ -73,54 +73,55 @@ fn send_batches(
     links: &mut Links,
     now: Time,
 ) -> bool {
-    let peer = Peer::Node(to.core.node);
-    if !links.want(peer) {
+    let link = Peer::Node(to.core.node).link_for(Purpose::Replicate);
+    if !links.want(link, now) {
         return false;
     }
     if !replication.is_connected(to) && !replication.handle_connected(to) {
         return false;
     }
     for _ in 0..BATCHES_PER_TURN {
-        let Some(out) = links.writer(peer, now) else {
+        let Some(out) = links.writer(link, now) else {
             // What is there must be sent first; then the core gets another turn.
             return false;
         };
-        let start = frame::begin(out, Kind::Batch, 0);
-        let header_at = out.len();
-        out.resize(header_at + HEADER_BYTES, 0);
-        let header = replication.poll_batch(to.core, store, now, &mut EntryEncoder(out));
-        match header {
-            Some(header) => finish(out, start, header_at, &header),
-            None => {
-                out.truncate(start);
-                return false;
-            }
+        let mut encoder = Encoder::new(out);
+        let mut batch = encoder.batch();
+        begin(&mut batch);
+        let mut entries = EntryEncoder(batch.payload());
+        match replication.poll_batch(to.core, store, now, &mut entries) {
+            Some(header) => finish(batch, &header),
+            None => return false,
         }
     }
     true
 }
 
 fn tell(from: Address, replication: &mut Replication, links: &mut Links, now: Time) {
-    let peer = Peer::Node(from.core.node);
-    if !links.want(peer) {
+    let link = Peer::Node(from.core.node).link_for(Purpose::Replicate);
+    if !links.want(link, now) {
         return;
     }
-    let Some(out) = links.writer(peer, now) else {
+    let Some(out) = links.writer(link, now) else {
         return;
     };
-    let start = frame::begin(out, Kind::Follower, 0);
-    let header_at = out.len();
-    out.resize(header_at + HEADER_BYTES, 0);
-    match replication.poll_control(from.core, &mut ControlEncoder(out)) {
-        Some(header) => finish(out, start, header_at, &header),
-        None => out.truncate(start),
+    let mut encoder = Encoder::new(out);
+    let mut told = encoder.told();
+    begin(&mut told);
+    let mut messages = ControlEncoder(told.payload());
+    if let Some(header) = replication.poll_control(from.core, &mut messages) {
+        finish(told, &header);
     }
 }
 
-/// Writes the header, which is known last.
-fn finish(out: &mut Vec<u8>, start: usize, header_at: usize, header: &Header) {
+/// Leaves room for the header, which is known last.
+fn begin(frame: &mut PayloadEncoder<'_>) {
+    frame.payload().extend_from_slice(&[0; HEADER_BYTES]);
+}
+
+fn finish(mut frame: PayloadEncoder<'_>, header: &Header) {
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
     header.encode(&mut bytes);
-    out[header_at..header_at + HEADER_BYTES].copy_from_slice(&bytes);
-    frame::end(out, start);
+    frame.body_mut()[..HEADER_BYTES].copy_from_slice(&bytes);
+    frame.finish();
 }

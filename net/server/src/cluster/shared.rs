@@ -6,17 +6,21 @@ use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fulmar_cluster::coordinator::Counters as Decisions;
-use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId};
+use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId, Time};
 
 use fulmar_shard::session::MemberView;
 
 use super::config::ClusterConfig;
 use super::desk::Desk;
+use super::greeting::Refusal;
 use super::view::Views;
 
 /// Messages of other nodes' coordinators that wait for this one's; more are dropped, and sent again by
 /// whoever sent them.
 const MAIL_MAX: usize = 1_024;
+
+/// Between two complaints of the same kind in the log.
+const COMPLAINT_MS_MIN: u64 = 10_000;
 
 /// Whether this node may execute commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +46,10 @@ pub(crate) struct Mail {
 /// See the module's head.
 pub(crate) struct Shared {
     pub(crate) config: ClusterConfig,
+    /// What the members prove to each other that they know.
+    pub(crate) secret: ClusterSecret,
     pub(crate) own: NodeId,
     pub(crate) incarnation: Incarnation,
-    /// What all nodes of the cluster know.
-    pub(crate) secret: ClusterSecret,
     pub(crate) views: Views,
     pub(crate) desk: Desk,
     /// This node as clients are told of it.
@@ -61,6 +65,8 @@ pub(crate) struct Shared {
     news: AtomicU64,
     /// What the coordinator last told of itself.
     decisions: Mutex<Decisions>,
+    /// When it was last complained of each of: secrets, clusters, versions.
+    complained_ms: [AtomicU64; 3],
     /// Where nodes listen for each other, members or not.
     addresses: Mutex<Vec<(NodeId, SocketAddr)>>,
 }
@@ -87,6 +93,7 @@ impl Shared {
             mail: bounded(MAIL_MAX),
             news: AtomicU64::new(0),
             decisions: Mutex::default(),
+            complained_ms: Default::default(),
             addresses: Mutex::default(),
         }
     }
@@ -158,6 +165,36 @@ impl Shared {
 
     pub(crate) fn take_mail(&self) -> Option<Mail> {
         self.mail.1.try_recv().ok()
+    }
+
+    /// Logs that this node and `who` do not speak, and what to do; now and then only.
+    pub(crate) fn complain(&self, refusal: Refusal, who: &str, now: Time) {
+        let (kind, advice) = match refusal {
+            Refusal::Proof => (0, "it has another secret: give all nodes the same one"),
+            Refusal::OtherCluster => (
+                1,
+                "it is of another cluster, and clusters do not merge: correct --join, or start one of \
+                 them with a new --node-dir",
+            ),
+            Refusal::Version => (
+                2,
+                "it speaks no version of the protocol that this node speaks: upgrade the older one",
+            ),
+            Refusal::Itself | Refusal::OtherNode => {
+                tracing::debug!(who, ?refusal, "no link");
+                return;
+            }
+        };
+        let last = &self.complained_ms[kind];
+        let before = last.load(Ordering::Relaxed);
+        if before > 0 && now.0.saturating_sub(before) < COMPLAINT_MS_MIN {
+            return;
+        }
+        // Of several cores at once, one complains.
+        let is_first = last.compare_exchange(before, now.0, Ordering::Relaxed, Ordering::Relaxed);
+        if is_first.is_ok() {
+            tracing::warn!(who, "no connection with this node: {advice}");
+        }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {

@@ -4,26 +4,31 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use fulmar_cluster::Time;
+use fulmar_protocol::node::Goodbye;
 
 use super::{Core, Service};
-use crate::cluster::{Failure, Peer, Reply, Target, socket_for};
-use crate::connection::Connection;
+use crate::cluster::{Care, LinkName, Reply, Target, socket_for};
+use crate::connection::{Connection, Progress};
 use crate::ring::{Completion, ConnectionId, Operation};
+use crate::session::execute_here;
+
+/// Nodes that have connected to one core and not proven who they are; more are turned away.
+const STRANGERS_MAX: usize = 64;
 
 /// Sockets that the kernel connects, by the place of their link.
 #[derive(Default)]
-pub(super) struct Connecting(Vec<Option<(Peer, OwnedFd)>>);
+pub(super) struct Connecting(Vec<Option<(LinkName, OwnedFd)>>);
 
 impl Connecting {
-    fn put(&mut self, place: u32, peer: Peer, fd: OwnedFd) {
+    fn put(&mut self, place: u32, name: LinkName, fd: OwnedFd) {
         let place = place as usize;
         if place >= self.0.len() {
             self.0.resize_with(place + 1, || None);
         }
-        self.0[place] = Some((peer, fd));
+        self.0[place] = Some((name, fd));
     }
 
-    fn take(&mut self, place: usize) -> Option<(Peer, OwnedFd)> {
+    fn take(&mut self, place: usize) -> Option<(LinkName, OwnedFd)> {
         self.0.get_mut(place).and_then(Option::take)
     }
 }
@@ -99,23 +104,40 @@ impl Core<'_> {
             return;
         };
         nodes.turn();
+        let woken = nodes.take_woken();
         for filled in nodes.take_filled() {
             let destination = filled.destination;
             let Some(connection) = self.connections.get_mut(destination.connection) else {
                 continue;
             };
-            let progress = match destination.target {
-                Target::Hole(hole) => {
-                    let reply = match filled.reply {
-                        Reply::Bytes(bytes) => Ok(bytes),
-                        Reply::Failed(failure) => Err(failure),
-                        Reply::Here(_) => Err(Failure::NotExecuted),
-                    };
-                    connection.fill_from_node(hole, destination.form, reply)
+            let progress = match (destination.target, filled.reply) {
+                (Target::Part(part), reply) => connection.fill_part(part, reply),
+                (Target::Hole(hole), Reply::Bytes(bytes)) => {
+                    connection.fill_from_node(hole, destination.form, Ok(bytes))
                 }
-                Target::Part(part) => connection.fill_part(part, filled.reply),
+                (Target::Hole(hole), Reply::Failed(failure)) => {
+                    connection.fill_from_node(hole, destination.form, Err(failure))
+                }
+                (Target::Hole(hole), Reply::Here(forward)) => {
+                    match execute_here(&forward, &mut self.dispatcher) {
+                        Some(replies) => {
+                            let unwanted = connection.fill_from_here(hole, replies);
+                            self.dispatcher.release(unwanted);
+                            connection.resume_after_reply()
+                        }
+                        None => {
+                            if let Some(nodes) = self.dispatcher.nodes_mut() {
+                                nodes.keep(forward);
+                            }
+                            continue;
+                        }
+                    }
+                }
             };
             self.follow(destination.connection, progress);
+        }
+        for id in woken {
+            self.follow(id, Progress::Again);
         }
         self.tend_waits();
         self.dispatcher.replicate();
@@ -126,47 +148,101 @@ impl Core<'_> {
         }
         self.connect_links();
         self.flush_links();
+        let nodes = self.dispatcher.nodes_mut();
+        if let Some(at) = nodes.and_then(|nodes| nodes.timer_wanted()) {
+            self.ring.timer(Operation::Retry, at.0);
+        }
     }
+
+    pub(super) fn handle_retry_timer(&mut self) {
+        if let Some(nodes) = self.dispatcher.nodes_mut() {
+            nodes.timer_came();
+        }
+    }
+
+    // --- who has connected ---
+
+    /// Whether one more node may connect without having proven anything.
+    pub(super) fn has_room_for_stranger(&mut self) -> bool {
+        let mut strangers = 0;
+        for &id in &self.inbound {
+            let connection = self.connections.get_mut(id);
+            strangers += usize::from(connection.is_some_and(|one| one.is_stranger()));
+        }
+        strangers < STRANGERS_MAX
+    }
+
+    /// Once a tick: looks after the links, and ends connections of which nothing can be expected.
+    pub(super) fn tick_nodes(&mut self) {
+        let now = self.dispatcher.now().time;
+        let Some(nodes) = self.dispatcher.nodes_mut() else {
+            return;
+        };
+        for (id, care) in nodes.tick() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                match care {
+                    Care::Ping => connection.ping(now),
+                    Care::Leave => connection.leave(Goodbye::Idle),
+                    Care::Break => connection.abort(),
+                }
+            }
+            self.follow(id, Progress::Idle);
+        }
+        let mut inbound = std::mem::take(&mut self.inbound);
+        inbound.retain(|&id| match self.connections.get_mut(id) {
+            Some(connection) => {
+                if connection.is_overdue(now) {
+                    connection.abort();
+                    self.settle(id);
+                }
+                true
+            }
+            None => false,
+        });
+        self.inbound = inbound;
+    }
+
+    // --- links ---
 
     fn connect_links(&mut self) {
         let Some(nodes) = self.dispatcher.nodes_mut() else {
             return;
         };
-        for (place, peer) in nodes.take_wanted_links() {
-            let address = nodes.address_of(peer);
+        for (place, name) in nodes.take_wanted_links() {
+            let address = nodes.address_of(name.peer);
             let socket = address.and_then(|address| Some((address, socket_for(address).ok()?)));
             let Some((address, socket)) = socket else {
-                nodes.link_failed(peer);
+                nodes.link_failed(name);
                 continue;
             };
             let fd = OwnedFd::from(socket);
             let id = ConnectionId::new(place, 0);
             self.ring.connect(fd.as_raw_fd(), id, address);
-            self.connecting.put(place, peer, fd);
+            self.connecting.put(place, name, fd);
         }
     }
 
     /// A connect is over.
     pub(super) fn handle_connected(&mut self, place: usize, result: i32) {
-        let Some((peer, fd)) = self.connecting.take(place) else {
+        let Some((name, fd)) = self.connecting.take(place) else {
             return;
         };
         let Some(nodes) = self.dispatcher.nodes_mut() else {
             return;
         };
         if result < 0 {
-            nodes.link_failed(peer);
+            nodes.link_failed(name);
             return;
         }
-        let service = Service::Link(peer);
+        let service = Service::Link(name);
         let id = self
             .connections
             .insert(|id| Connection::new(id, fd, service, &self.dispatcher));
         if let Some(nodes) = self.dispatcher.nodes_mut() {
-            nodes.link_connected(peer, id);
+            nodes.link_connected(name, id);
         }
         if let Some(connection) = self.connections.get_mut(id) {
-            let progress = connection.greet(&mut self.dispatcher);
+            let progress = connection.greet(&self.dispatcher);
             self.follow(id, progress);
         }
     }
@@ -177,16 +253,16 @@ impl Core<'_> {
         };
         let mut flushed = Vec::new();
         nodes.flush_links(|id, frames| {
-            if let Some(connection) = self.connections.get_mut(id) {
-                // What is being sent is not waited for here: the next turn takes what comes then.
-                if !connection.is_sending() {
-                    connection.output.writer().append(frames);
-                    flushed.push(id);
-                }
+            let Some(connection) = self.connections.get_mut(id) else {
+                return 0;
+            };
+            if !frames.is_empty() && !connection.is_sending() {
+                flushed.push(id);
             }
+            connection.take_frames(frames)
         });
         for id in flushed {
-            self.follow(id, crate::connection::Progress::Idle);
+            self.follow(id, Progress::Idle);
         }
     }
 }

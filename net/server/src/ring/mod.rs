@@ -52,11 +52,12 @@ const SEND_NOW_BYTES_MAX: usize = 16 * 1_024;
 /// Pieces of one send; the rest of them is a short send's.
 const PIECES_MAX: usize = 64;
 /// The operations that are timers; of each there is one in flight at most.
-const TIMERS: [Operation; 4] = [
+const TIMERS: [Operation; 5] = [
     Operation::Tick,
     Operation::Janitor,
     Operation::Control,
     Operation::Patience,
+    Operation::Retry,
 ];
 /// How long [`Ring::close`] waits for outstanding operations.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -69,6 +69,8 @@ pub(crate) enum Operation {
     Wake,
     /// A connection has waited long enough.
     Patience,
+    /// The timer of commands for other nodes, and of theirs.
+    Retry,
 }
 
 impl Operation {
@@ -88,7 +90,8 @@ impl Operation {
             11 => Self::Datagram,
             12 => Self::Control,
             13 => Self::Wake,
-            _ => Self::Patience,
+            14 => Self::Patience,
+            _ => Self::Retry,
         }
     }
 }

@@ -167,7 +167,7 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
             (Serving::Unconfirmed, _) => return Outcome::Busy,
             (Serving::Everything | Serving::Outside, Some(Way::To(node))) => {
                 let form = message::ReplyForm::Http(form);
-                return send_on(spec, &command, &argv, node, form, context);
+                return send_on(spec, &command, &argv, (node, false), form, context);
             }
             (Serving::Everything, Some(_)) => {}
             (Serving::Reads, Some(Way::Here)) if !spec.is_write() => {}

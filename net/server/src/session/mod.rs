@@ -11,13 +11,16 @@ mod resp;
 use std::os::fd::OwnedFd;
 
 use fulmar_engine::Time;
+use fulmar_protocol::node::Goodbye;
 use fulmar_shard::Now;
 use fulmar_shard::session::Endpoint;
 use http::HttpSession;
 use link::LinkSession;
 use node::NodeSession;
+pub(crate) use nodes::execute_here;
 use resp::RespSession;
 pub(crate) use resp::error_of;
+use rustix::net::getpeername;
 
 use crate::cluster::Reply;
 
@@ -64,9 +67,9 @@ pub(crate) enum Session {
     Resp(RespSession),
     Http(HttpSession),
     /// Another node speaks.
-    Node(NodeSession),
+    Node(Box<NodeSession>),
     /// Another node is spoken to.
-    Link(LinkSession),
+    Link(Box<LinkSession>),
 }
 
 impl Session {
@@ -74,8 +77,14 @@ impl Session {
         match service {
             Service::Resp => Self::Resp(RespSession::new(socket, Endpoint::Primary, dispatcher)),
             Service::Replica => Self::Resp(RespSession::new(socket, Endpoint::Replica, dispatcher)),
-            Service::Node => Self::Node(NodeSession::default()),
-            Service::Link(peer) => Self::Link(LinkSession::new(peer)),
+            Service::Node => {
+                // Only for what is logged of it.
+                let address = getpeername(socket).ok().flatten();
+                let address = address.and_then(|address| address.try_into().ok());
+                let now = fulmar_cluster::Time(dispatcher.now().time.0);
+                Self::Node(Box::new(NodeSession::new(address, now)))
+            }
+            Service::Link(name) => Self::Link(Box::new(LinkSession::new(name))),
             Service::Http => Self::Http(HttpSession::new(dispatcher)),
         }
     }
@@ -93,7 +102,7 @@ impl Session {
             Self::Resp(session) => session.serve(id, input, output, dispatcher),
             Self::Http(session) => session.serve(id, input, output, dispatcher),
             Self::Node(session) => session.serve(id, input, output, dispatcher),
-            Self::Link(session) => session.serve(id, input, dispatcher),
+            Self::Link(session) => session.serve(id, input, output, dispatcher),
         }
     }
 
@@ -117,7 +126,8 @@ impl Session {
         match self {
             Self::Resp(session) => session.has_pending(),
             Self::Http(session) => session.has_pending(),
-            Self::Node(_) | Self::Link(_) => false,
+            Self::Node(session) => session.has_pending(),
+            Self::Link(_) => false,
         }
     }
 
@@ -127,7 +137,8 @@ impl Session {
         match self {
             Self::Resp(session) => session.buffered_bytes(),
             Self::Http(session) => session.buffered_bytes(),
-            Self::Node(_) | Self::Link(_) => 0,
+            Self::Node(session) => session.buffered_bytes(),
+            Self::Link(_) => 0,
         }
     }
 
@@ -136,14 +147,60 @@ impl Session {
         match self {
             Self::Resp(session) => session.close(dispatcher),
             Self::Link(session) => session.close(id, dispatcher),
-            Self::Http(_) | Self::Node(_) => {}
+            Self::Node(session) => session.close(dispatcher),
+            Self::Http(_) => {}
         }
     }
 
-    /// What a connection says before it has heard anything.
-    pub(crate) fn greet(&self, output: &mut Output, dispatcher: &Dispatcher<'_>) {
-        if let Self::Link(session) = self {
-            session.greet(dispatcher, output.writer());
+    /// What a connection says before it has heard anything; false if it cannot.
+    pub(crate) fn greet(&mut self, output: &mut Output, dispatcher: &Dispatcher<'_>) -> bool {
+        match self {
+            Self::Link(session) => session.greet(dispatcher, output.writer()),
+            _ => true,
+        }
+    }
+
+    // --- where another node is at the other end ---
+
+    /// Length of the incomplete frame that is there; 0 if that is not known.
+    #[inline]
+    pub(crate) fn needed_bytes(&self) -> usize {
+        match self {
+            Self::Node(session) => session.needed_bytes,
+            Self::Link(session) => session.needed_bytes,
+            Self::Resp(_) | Self::Http(_) => 0,
+        }
+    }
+
+    /// Whether nothing can be expected any more of the node that has connected.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        match self {
+            Self::Node(session) => session.is_overdue(fulmar_cluster::Time(now.0)),
+            _ => false,
+        }
+    }
+
+    /// Whether a node has connected and not proven who it is.
+    pub(crate) fn is_stranger(&self) -> bool {
+        match self {
+            Self::Node(session) => session.is_stranger(),
+            _ => false,
+        }
+    }
+
+    /// Asks whether the other node is there.
+    pub(crate) fn ping(&self, output: &mut Output, now: Time) {
+        if let Self::Link(_) = self {
+            LinkSession::ping(output, fulmar_cluster::Time(now.0));
+        }
+    }
+
+    /// Tells another node that nothing more will come.
+    pub(crate) fn say_goodbye(&self, reason: Goodbye, output: &mut Output) {
+        match self {
+            Self::Node(session) => session.say_goodbye(reason, output),
+            Self::Link(session) => session.say_goodbye(reason, output),
+            Self::Resp(_) | Self::Http(_) => {}
         }
     }
 

@@ -6,11 +6,11 @@
 use fulmar_cluster::{Epoch, Time};
 
 use super::Context;
-use crate::cluster::{Acknowledgements, RangeSet, frame};
+use crate::cluster::{Acknowledgements, RangeSet};
 use crate::dispatch::{Outcome, with_sink};
 use crate::message::ReplyForm;
 
-/// Questions that one connection may have open; more are refused, and asked again.
+/// Questions that one connection may have open; more wait until one is answered.
 const WAITS_MAX: usize = 4_096;
 
 /// See the module's head.
@@ -28,7 +28,6 @@ impl NodeWaits {
     /// `None` if it is none.
     pub(super) fn begin(
         &mut self,
-        request: u32,
         form: ReplyForm,
         args: &[&[u8]],
         context: &mut Context<'_, '_>,
@@ -44,8 +43,7 @@ impl NodeWaits {
             return Some(Outcome::Wait);
         }
         if self.0.len() >= WAITS_MAX {
-            frame::put_refused(context.output.writer(), request);
-            return Some(Outcome::Done);
+            return Some(Outcome::Wait);
         }
         let now = Time(context.dispatcher.now().time.0);
         let mut wait = NodeWait {

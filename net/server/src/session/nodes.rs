@@ -1,23 +1,25 @@
 //! What all sessions do with commands for other nodes.
 
 use fulmar_cluster::{NodeId, Slot, Time};
-use fulmar_protocol::command::table::CommandId;
-use fulmar_protocol::command::table::CommandSpec;
-use fulmar_protocol::command::{Argv, DataCommand, SetCondition, SetReply};
-use fulmar_shard::{Outcome as Executed, ShardMask, execute_scan};
+use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
+use fulmar_protocol::command::{Argv, Command, DataCommand, SetCondition, SetReply};
+use fulmar_shard::{Outcome as Executed, Route, ShardMask, execute, execute_scan, route};
 
 use super::Context;
-use crate::cluster::{Destination, Forward, Target, member_at, places_of};
-use crate::dispatch::{HOLES_MAX, HeldShards, Outcome, with_sink};
+use crate::cluster::{Destination, Forward, Nodes, Serving, Target, member_at, places_of};
+use crate::dispatch::{Dispatcher, HOLES_MAX, HeldShards, Outcome, with_sink};
 use crate::message::ReplyForm;
 use crate::pending::Pending;
+use crate::replies::Replies;
+use crate::token::Tokens;
 
-/// Sends a whole command to the node that has its keys, and keeps the place of its reply.
+/// Sends a whole command to the node that has its keys, and keeps the place of its reply. `to` is that
+/// node, and whether a replica may answer.
 pub(super) fn send_on(
     spec: &CommandSpec,
     command: &DataCommand<'_>,
     argv: &Argv<'_>,
-    node: NodeId,
+    to: (NodeId, bool),
     form: ReplyForm,
     context: &mut Context<'_, '_>,
 ) -> Outcome {
@@ -28,8 +30,8 @@ pub(super) fn send_on(
     let Some(nodes) = context.dispatcher.nodes_mut() else {
         return Outcome::Busy;
     };
-    if !nodes.has_room() {
-        return Outcome::Busy;
+    if !nodes.has_room(context.id) {
+        return Outcome::Wait;
     }
     let destination = Destination {
         connection: context.id,
@@ -38,14 +40,17 @@ pub(super) fn send_on(
     };
     let key = spec.keys_in(argv.args).next();
     let is_idempotent = !spec.is_write() || is_idempotent_write(command);
-    nodes.forward(Forward::new(
+    let (node, may_read_replica) = to;
+    let mut forward = Forward::new(
         destination,
         Pending::new(argv, Vec::new()),
         is_idempotent,
         node,
         key.map(|key| Slot::of(key).range()),
         now,
-    ));
+    );
+    forward.may_read_replica = may_read_replica;
+    nodes.forward(forward);
     context.dispatcher.count(spec.id, Executed::Done);
     Outcome::Done
 }
@@ -66,7 +71,7 @@ pub(super) fn scan_in_turn(
     };
     match member_at(view.topology(), cursor) {
         Some(node) if node == view.own() => scan_here(command, form, context),
-        Some(node) => send_on(spec, command, argv, node, form, context),
+        Some(node) => send_on(spec, command, argv, (node, false), form, context),
         None => {
             with_sink(form, context.output.replies(), |sink| {
                 sink.array(2);
@@ -112,6 +117,49 @@ pub(super) fn scan_here(
 pub(super) fn is_scan_here(cursor: u64, context: &Context<'_, '_>) -> bool {
     let view = context.dispatcher.nodes().and_then(|nodes| nodes.view());
     view.is_some_and(|view| member_at(view.topology(), cursor) == Some(view.own()))
+}
+
+/// Executes a command that was on its way to another node, and whose keys are this node's by now; `None`
+/// if that cannot be done at this moment.
+pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -> Option<Replies> {
+    let is_serving = |nodes: &Nodes<'_>| nodes.shared().serving() == Serving::Everything;
+    if !dispatcher.nodes().is_some_and(is_serving) {
+        return None;
+    }
+    forward.args.with_argv(|argv| {
+        let spec = lookup(argv.args).expect("looked up before it was sent");
+        let Ok(Command::Data(command)) = Command::parse(spec, *argv) else {
+            unreachable!("only commands on keys are sent");
+        };
+        let placement = dispatcher.placement();
+        let mask = match route(spec, argv, &placement) {
+            Route::One(shard, _) => {
+                let mut mask = ShardMask::EMPTY;
+                mask.insert(shard);
+                mask
+            }
+            Route::Many(mask) => mask,
+            Route::Connection | Route::All => unreachable!("only commands on keys are sent"),
+        };
+        let mut tokens = Tokens::new(&dispatcher.node().shards);
+        if !dispatcher.try_take_all(&mut tokens, mask.iter()) {
+            return None;
+        }
+        // Also of each key: some may be another node's.
+        if !dispatcher.may_execute(spec, argv.args, forward.may_read_replica, &mut tokens) {
+            return None;
+        }
+        let mut replies = Replies::default();
+        let now = dispatcher.now();
+        let mut shards = HeldShards {
+            tokens: &mut tokens,
+            placement,
+        };
+        with_sink(forward.destination.form, &mut replies, |sink| {
+            execute(&command, &mut shards, &mut [], now, sink)
+        });
+        Some(replies)
+    })
 }
 
 /// Whether executing a write twice leaves what executing it once does, and replies the same.

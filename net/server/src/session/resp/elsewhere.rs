@@ -90,7 +90,9 @@ impl RespSession {
             Way::To(node) => {
                 self.note_writes(spec, argv.args, context);
                 let form = ReplyForm::Resp(self.client.version());
-                Some(send_on(spec, command, argv, node, form, context))
+                let may_read_replica = self.asker().reads_replicas;
+                let forward = (node, may_read_replica);
+                Some(send_on(spec, command, argv, forward, form, context))
             }
             Way::Apart | Way::Everywhere => {
                 self.note_writes(spec, argv.args, context);
@@ -171,6 +173,10 @@ impl RespSession {
         context: &mut Context<'_, '_>,
     ) -> Outcome {
         if context.output.holes_count() > 0 {
+            return Outcome::Wait;
+        }
+        let nodes = context.dispatcher.nodes_mut();
+        if !nodes.is_some_and(|nodes| nodes.has_room(context.id)) {
             return Outcome::Wait;
         }
         let (mut gather, parts) = if spec.keys_in(argv.args).next().is_some() {
@@ -259,6 +265,8 @@ impl RespSession {
 pub(crate) fn error_of(failure: Failure) -> CommandError {
     match failure {
         Failure::NotExecuted => CommandError::TryAgain,
+        Failure::Down => CommandError::ClusterDown,
+        Failure::TooLong => CommandError::ValueTooLong,
         Failure::Unknown => CommandError::OutcomeUnknown,
     }
 }

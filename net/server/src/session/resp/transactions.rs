@@ -97,7 +97,7 @@ impl RespSession {
         self.transaction.visit_queue(|args| {
             if let Ok(spec) = lookup(args) {
                 may_execute &= dispatcher.may_execute(spec, args, false, tokens);
-                owns_all &= dispatcher.owns_all(spec, args);
+                owns_all &= dispatcher.owns_all(spec, args, false);
             }
         });
         match (may_execute, owns_all) {
@@ -121,8 +121,8 @@ impl RespSession {
         self.note_writes(CommandId::Exec.spec(), &[], context);
         let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
         let nodes = context.dispatcher.nodes_mut()?;
-        if !nodes.has_room() {
-            return Some(Outcome::Busy);
+        if !nodes.has_room(context.id) {
+            return Some(Outcome::Wait);
         }
         let args = bundle(&self.transaction);
         let destination = Destination {

@@ -288,7 +288,7 @@ impl Waiting {
             let Some(nodes) = context.dispatcher.nodes_mut() else {
                 return;
             };
-            if !nodes.has_room() {
+            if !nodes.has_room(context.id) {
                 return;
             }
             let number = QUESTIONS_START + *asked_count;
