@@ -3,12 +3,16 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted, per core; `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4_096;
+/// How long a port that is taken is tried, and how often.
+const TAKEN_WAIT: Duration = Duration::from_millis(500);
+const TAKEN_PAUSE: Duration = Duration::from_millis(10);
 /// When a client whose machine vanished is found out: as Redis does with `tcp-keepalive 300`.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(300))
@@ -17,11 +21,24 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 
 /// Binds `count` sockets to one port, and returns them with the port (asked for as 0: any).
 ///
+/// A port that is taken is tried for a while: a killed process's sockets are closed some time after its
+/// end, when the kernel has taken its io_uring apart.
+///
 /// # Errors
 /// `AddrInUse` if anyone listens there, another Fulmar with SO_REUSEPORT included.
 pub(crate) fn listen(ip: IpAddr, port: u16, count: usize) -> io::Result<(Vec<OwnedFd>, u16)> {
     // Without SO_REUSEPORT first: sharing a port with a stranger must fail.
-    let probe = bind(SocketAddr::new(ip, port), false)?;
+    let began = Instant::now();
+    let probe = loop {
+        match bind(SocketAddr::new(ip, port), false) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < TAKEN_WAIT =>
+            {
+                thread::sleep(TAKEN_PAUSE);
+            }
+            bound => break bound?,
+        }
+    };
     let port = local_port(&probe)?;
     drop(probe);
     let mut sockets = Vec::with_capacity(count);
