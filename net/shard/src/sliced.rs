@@ -120,6 +120,12 @@ impl Sliced {
         mask
     }
 
+    /// The keys of the next slice. Those of KEYS are only replied.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let is_replied = self.id == CommandId::Keys;
+        self.slice().filter(move |_| !is_replied)
+    }
+
     /// Executes a slice on the shards that it needs, and replies what can be replied; true after the
     /// last one.
     pub fn step(&mut self, shards: &mut dyn ShardSet, now: Now, reply: &mut dyn ValueSink) -> bool {

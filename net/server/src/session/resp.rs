@@ -155,6 +155,19 @@ impl RespSession {
         if !dispatcher.try_take_all(context.tokens, mask.iter()) {
             return Some(Stop::Again);
         }
+        // What moved away since the last slice is not deleted here: it would only be missing in a copy.
+        if sliced.id().spec().is_write() {
+            let spec = sliced.id().spec();
+            let is_here = sliced
+                .keys()
+                .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));
+            if !is_here {
+                dispatcher.count(sliced.id(), Executed::Failed);
+                self.sliced = None;
+                self.encoder(context.output).error(&CommandError::TryAgain);
+                return None;
+            }
+        }
         let mut shards = held(context.tokens, dispatcher);
         let mut reply = context.output.replies().sink(self.client.version());
         if !sliced.step(&mut shards, dispatcher.now(), &mut reply) {

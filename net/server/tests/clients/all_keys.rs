@@ -129,3 +129,23 @@ fn a_random_key_is_any_nodes() {
     }
     assert_eq!(owners.len(), 3);
 }
+
+#[test]
+fn a_long_deletion_reaches_the_copies_at_once() {
+    let cluster = three();
+    let tagged: Vec<String> = (0..1_500).map(|number| format!("{{t}}{number}")).collect();
+    let [primary, ..] = cluster.roles(&tagged[0]);
+    let mut client = cluster.nodes[primary].client();
+    for key in &tagged {
+        client.send(&[b"SET", key.as_bytes(), b"v"]);
+    }
+    for _ in &tagged {
+        assert_eq!(client.reply(), "+OK");
+    }
+    let mut command: Vec<&[u8]> = vec![b"DEL"];
+    command.extend(tagged.iter().map(|key| key.as_bytes()));
+    client.send(&command);
+    assert_eq!(client.reply(), "1500");
+    assert_eq!(client.number("WAIT 1 0"), 1);
+    assert_eq!(client.number("DBSIZE"), 0);
+}
