@@ -41,13 +41,19 @@ def reply_bytes(protocol, operation, key, value):
     return len(b"$%d\r\n%b\r\n" % (len(value), value)) if operation == "get" else len(b"+OK\r\n")
 
 
-def main(port, protocol, operation, requests, connections, pipeline, keys, value_bytes):
+def numbered_key(number):
+    """The key of this number; all are equally long."""
+    return b"key:%012d" % number
+
+
+def main(port, protocol, operation, requests, connections, pipeline, keys, value_bytes,
+         key_of=numbered_key):
     """Runs the load; returns the figures."""
     generator, value = random.Random(1), b"x" * value_bytes
-    batches = [b"".join(request(protocol, operation, b"key:%012d" % generator.randrange(keys),
-                                value) for _ in range(pipeline))
+    batches = [b"".join(request(protocol, operation, key_of(generator.randrange(keys)), value)
+                        for _ in range(pipeline))
                for _ in range(BATCHES_PREPARED)]
-    wanted = pipeline * reply_bytes(protocol, operation, b"key:%012d" % 0, value)
+    wanted = pipeline * reply_bytes(protocol, operation, key_of(0), value)
     links = {}
     poller = select.epoll()
     for _ in range(connections):
