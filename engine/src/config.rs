@@ -12,7 +12,7 @@ use crate::version::Version;
 pub(crate) const ARENA_BYTES_MAX: usize = (32 << 30) - PAGE_BYTES;
 
 /// Fewest pages that items must have for a cache to be worth opening.
-pub(crate) const PAGES_COUNT_MIN: usize = 4;
+pub(crate) const PAGES_COUNT_MIN: usize = 6;
 
 /// What a cache is made from.
 #[derive(Clone, Copy, Debug)]

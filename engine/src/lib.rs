@@ -6,7 +6,7 @@
 //! ```text
 //!           Key (bytes, range, hash)
 //!             |
-//!   Cache ----+--> Index        range -> table -> u32 handle
+//!   Cache ----+--> Index        range -> table -> u32 handle; tables in pages of the same arena
 //!             |      |
 //!             |      v
 //!             +--> Slab         handle -> chunk in a 64 KiB page of one arena

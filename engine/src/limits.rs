@@ -46,11 +46,17 @@ pub const EVACUATED_BY_THE_WAY: usize = 48;
 /// Pages with free chunks among which the emptiest is chosen.
 pub const PARTIAL_PAGES_MAX: usize = 16;
 
+/// Pages that are kept free for the index and for classes without items.
+pub const RESERVED_PAGES_MAX: usize = 8;
+
+/// Smaller caches keep one page in this many free, at least one.
+pub const PAGES_PER_RESERVED: usize = 128;
+
 /// Mean number of entries per index table at which the range gets one more table.
-pub const TABLE_ENTRIES_MEAN_MAX: usize = 768;
+pub const TABLE_ENTRIES_MEAN_MAX: usize = 384;
 
 /// Most entries one step of index growth moves; keyed hashes keep tables below it.
-pub const INDEX_MOVES_MAX: usize = 2048;
+pub const INDEX_MOVES_MAX: usize = 1024;
 
 /// Random probes that `Cache::random` makes before it walks.
 pub const RANDOM_PROBES_MAX: usize = 64;

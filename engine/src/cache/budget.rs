@@ -1,9 +1,12 @@
 //! The memory limit: how many pages items may have beside everything else.
 //!
 //! ```text
-//! memory_bytes_max = resident pages + index + wheel + age marks + ghost + page table + lease table
-//!                    + reserved bytes
+//! memory_bytes_max = resident pages, of items and of the index + what the index has beside them
+//!                    + wheel + age marks + ghost + page table + lease table + reserved bytes
 //! ```
+//! A few pages are kept free, for the index and for classes that have no item to evict: they take
+//! one at once, and others are emptied step by step until the reserve is whole again.
+//!
 //! When the right side's other terms grow, pages become fewer: free ones go back to the system
 //! first, then eviction empties whole ones.
 
@@ -12,7 +15,7 @@ use crate::config::{Config, ConfigError, PAGES_COUNT_MIN};
 use crate::eviction::Eviction;
 use crate::ghost::Ghost;
 use crate::index::Index;
-use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES};
+use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES, PAGES_PER_RESERVED, RESERVED_PAGES_MAX};
 use crate::order::Lists;
 use crate::slab::{Handle, PAGE_TABLE_ENTRY_BYTES};
 use crate::wheel::Wheel;
@@ -39,6 +42,11 @@ impl Cache {
         Ok(pages_count)
     }
 
+    /// Pages that are kept free.
+    pub(super) fn reserve_count(pages_count: usize) -> usize {
+        (pages_count / PAGES_PER_RESERVED).clamp(1, RESERVED_PAGES_MAX)
+    }
+
     fn fixed_bytes(config: &Config) -> usize {
         Self::side_bytes(config) + Index::bytes_for(config.ranges_count)
     }
@@ -57,7 +65,7 @@ impl Cache {
     pub(super) fn fit_budget(&mut self) {
         let others = Self::side_bytes(&self.config)
             + self.slab.table_bytes()
-            + self.index.bytes()
+            + self.index.heap_bytes()
             + self.leases.bytes()
             + self.reserved_bytes;
         let left = self.config.memory_bytes_max.saturating_sub(others);

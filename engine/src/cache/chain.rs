@@ -292,8 +292,7 @@ impl Cache {
         self.slab.set_previous(chain.first, handle);
         self.write_version(handle, version);
         let old = self.find(key);
-        self.publish(key, handle, old, deadline);
-        Ok(())
+        self.publish(key, handle, old, deadline)
     }
 
     fn commit_inline(
@@ -304,8 +303,8 @@ impl Cache {
         deadline: Option<Time>,
         version: Option<Version>,
     ) -> Result<(), StoreError> {
-        let allocated = self.allocate(class);
-        if let Ok(handle) = allocated {
+        let mut result = self.allocate(class);
+        if let Ok(handle) = result {
             let flags = layout.flags | chain.standing;
             self.slab
                 .set_meta(handle, Meta::item(layout.key_len, chain.len, flags));
@@ -320,17 +319,18 @@ impl Cache {
             }
             self.write_version(handle, version);
             let old = self.find(key);
-            self.publish(key, handle, old, deadline);
+            result = self.publish(key, handle, old, deadline).map(|()| handle);
         }
         self.free_uncommitted(chain.first);
-        allocated.map(|_| ())
+        result.map(|_| ())
     }
 
     fn take_chain(&mut self, key: &Key<'_>, handle: Handle, meta: Meta) -> Chain {
         let (first, len) = Extensions::chain(&self.slab, handle, meta);
         let standing = self.standing_of(handle);
-        let items = Self::indexed(&self.slab, &self.config);
-        self.index.remove(key.range(), key.hash(), handle, &items);
+        let items = Self::indexed(&self.config);
+        self.index
+            .remove(&mut self.slab, key.range(), key.hash(), handle, &items);
         self.detach(handle);
         self.slab.free(handle);
         self.slab.set_previous(first, Handle::NONE);

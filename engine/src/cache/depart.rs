@@ -26,8 +26,9 @@ impl Cache {
 
     /// Removes the item that the index has there.
     pub(super) fn remove_entry(&mut self, range: u16, hash: u64, handle: Handle) {
-        let items = Self::indexed(&self.slab, &self.config);
-        self.index.remove(range, hash, handle, &items);
+        let items = Self::indexed(&self.config);
+        self.index
+            .remove(&mut self.slab, range, hash, handle, &items);
         self.detach(handle);
         self.dispose(handle);
     }

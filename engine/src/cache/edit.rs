@@ -105,8 +105,8 @@ impl Cache {
         if let Some(old) = old {
             self.pin_item(old);
         }
-        let allocated = self.allocate(class);
-        if let Ok(handle) = allocated {
+        let mut result = self.allocate(class);
+        if let Ok(handle) = result {
             self.slab.set_meta(
                 handle,
                 Meta::item(layout.key_len, layout.inline_len, layout.flags),
@@ -119,12 +119,12 @@ impl Cache {
             }
             let value_at = layout.value_at();
             write(self.slab.bytes_mut(handle, value_at, layout.inline_len));
-            self.publish(key, handle, old, deadline);
+            result = self.publish(key, handle, old, deadline).map(|()| handle);
         }
         if let Some(old) = old {
             self.unpin_item(old);
         }
-        allocated.map(|_| ())
+        result.map(|_| ())
     }
 
     fn write_long(

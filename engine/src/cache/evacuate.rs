@@ -144,7 +144,7 @@ impl Cache {
         for chunk in chunks {
             if self.slab.meta(chunk).kind() == Kind::Item {
                 let (range, hash) = self.range_and_hash(chunk);
-                self.index.prefetch(range, hash);
+                self.index.prefetch(&self.slab, range, hash);
                 self.slab.prefetch_neighbours(chunk);
             }
         }
@@ -203,7 +203,7 @@ impl Cache {
             self.slab.set_previous(first, to);
         }
         let (range, hash) = self.range_and_hash(to);
-        self.index.replace(range, hash, from, to);
+        self.index.replace(&mut self.slab, range, hash, from, to);
     }
 
     /// The item that a chunk belongs to. O(segments before it).

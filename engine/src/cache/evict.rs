@@ -36,9 +36,14 @@ impl Cache {
                 }
                 return Ok(handle);
             }
-            let made_room =
-                self.evict_next(class) || self.slab.break_promise() || self.give_up_page();
-            if !made_room {
+            if self.evict_next(class) || self.slab.break_promise() {
+                continue;
+            }
+            if let Some(handle) = self.slab.allocate_reserved(class) {
+                self.go_on_fitting();
+                return Ok(handle);
+            }
+            if !self.give_up_page() {
                 return Err(StoreError::OutOfMemory);
             }
         }

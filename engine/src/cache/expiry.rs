@@ -27,9 +27,8 @@ impl Cache {
         true
     }
 
-    /// Reclaims expired items, what a flush left, and pages above the limit; at most `work_max` (and
-    /// `ADVANCE_WORK_MAX`) of them; true if there is more. Call it at `next_deadline`, after a
-    /// flush and after `set_reserved_bytes`, and soon again while it returns true.
+    /// Reclaims expired items and pages above the limit; at most `work_max` (and
+    /// `ADVANCE_WORK_MAX`) of them; true if there is more. Call it at `next_deadline` and after `set_reserved_bytes`, and soon again while it returns true.
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
         let work_max = work_max.min(ADVANCE_WORK_MAX);
@@ -39,11 +38,6 @@ impl Cache {
                 self.evacuate(work_max.min(EVACUATED_CHUNKS_MAX));
                 return true;
             }
-        }
-        if self.index.has_cleared() {
-            self.index.free_cleared(work_max);
-            self.fit_budget();
-            return true;
         }
         for _ in 0..work_max {
             match self.wheel.step(&mut self.slab, now) {
@@ -117,8 +111,8 @@ impl Cache {
                 return true;
             }
             self.pin_item(handle);
-            let allocated = self.allocate(class);
-            if let Ok(new) = allocated {
+            let mut result = self.allocate(class);
+            if let Ok(new) = result {
                 self.slab
                     .set_meta(new, Meta::item(layout.key_len, value_len, layout.flags));
                 layout.write_key(&mut self.slab, new, key.bytes());
@@ -128,10 +122,10 @@ impl Cache {
                     value_len,
                 );
                 self.write_version(new, version);
-                self.publish(key, new, Some(handle), deadline);
+                result = self.publish(key, new, Some(handle), deadline).map(|()| new);
             }
             self.unpin_item(handle);
-            return allocated.is_ok();
+            return result.is_ok();
         }
         let Ok(chain) = self.chain_of_item(key, handle) else {
             return false;

@@ -7,8 +7,7 @@ use crate::slab::Handle;
 impl Cache {
     /// Removes every item. Leases and uncommitted chains live on.
     ///
-    /// O(pages + ranges), not O(items): only pages with pinned chunks are looked into, and the
-    /// index's tables are freed by the calls of `advance` and of writes that follow.
+    /// O(pages + ranges), not O(items): only pages with pinned chunks are looked into.
     pub fn flush(&mut self) {
         self.stats.flushed += self.index.len() as u64;
         let is_item = |&handle: &Handle| self.slab.meta(handle).kind() == Kind::Item;
@@ -19,7 +18,7 @@ impl Cache {
         self.departures += 1;
         self.stop_evacuation();
         self.slab.break_promise();
-        self.index.clear();
+        self.index.clear(&mut self.slab);
         self.wheel.clear();
         self.lists.clear();
         self.stats.key_bytes = 0;
@@ -39,11 +38,13 @@ impl Cache {
     /// Removes items of one range, `count` or up to an index table more, and returns the cursor to go
     /// on with; 0 starts and ends. Keys that come meanwhile may stay. Costs only that range.
     pub fn drop_range(&mut self, range: u16, cursor: u64, count: usize) -> u64 {
-        let items = Self::indexed(&self.slab, &self.config);
+        let items = Self::indexed(&self.config);
         let mut handles = Vec::new();
         let ranges = usize::from(range)..usize::from(range) + 1;
         let mut collect = |handle| handles.push(handle);
-        let next = self.index.walk(ranges, cursor, count, &items, &mut collect);
+        let next = self
+            .index
+            .walk(&self.slab, ranges, cursor, count, &items, &mut collect);
         self.stats.flushed += handles.len() as u64;
         for handle in handles {
             self.remove_handle(handle);

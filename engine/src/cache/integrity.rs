@@ -34,10 +34,10 @@ impl Cache {
     /// Every index entry is an item of its key; collects its chunks.
     fn check_items(&self, owned: &mut Vec<Handle>) {
         self.index
-            .check_integrity(&Self::indexed(&self.slab, &self.config));
+            .check_integrity(&self.slab, &Self::indexed(&self.config));
         let mut keys = HashSet::new();
         let (mut key_bytes, mut value_bytes, mut with_ttl) = (0, 0, 0);
-        for (range, handle) in self.index.iter() {
+        for (range, handle) in self.index.iter(&self.slab) {
             let meta = self.slab.meta(handle);
             assert_eq!(meta.kind(), Kind::Item, "index entry isn't an item");
             let key = key_of(&self.slab, handle);

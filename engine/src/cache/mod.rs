@@ -51,6 +51,7 @@ use crate::ghost::Ghost;
 use crate::index::{Index, Items};
 use crate::item::{Layout, Meta, key_of};
 use crate::key::{Key, KeyHasher};
+use crate::limits::PAGE_BYTES;
 use crate::order::{ListId, ListKind, Lists};
 use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
 use crate::stats::Stats;
@@ -113,6 +114,7 @@ impl Cache {
             stats: Stats::default(),
             config,
         };
+        cache.slab.keep_reserve(Self::reserve_count(pages_count));
         cache.fit_budget();
         Ok(cache)
     }
@@ -134,13 +136,14 @@ impl Cache {
 
     /// Counters and gauges. O(1).
     pub fn stats(&self) -> Stats {
+        let index_pages = self.slab.index_count();
         Stats {
             items: self.index.len() as u64,
             items_with_ttl: self.wheel.count() as u64,
-            pages_in_use: self.slab.in_use_count() as u64,
-            pages_resident: self.slab.resident_count() as u64,
-            pages_total: self.slab.resident_max() as u64,
-            index_bytes: self.index.bytes() as u64,
+            pages_in_use: (self.slab.in_use_count() - index_pages) as u64,
+            pages_resident: (self.slab.resident_count() - index_pages) as u64,
+            pages_total: self.slab.resident_max().saturating_sub(index_pages) as u64,
+            index_bytes: (self.index.heap_bytes() + index_pages * PAGE_BYTES) as u64,
             reserved_bytes: self.reserved_bytes as u64,
             memory_bytes_max: self.config.memory_bytes_max as u64,
             ..self.stats
@@ -163,13 +166,15 @@ impl Cache {
     fn find(&self, key: &Key<'_>) -> Option<Handle> {
         let slab = &self.slab;
         let is_match = |handle| key_of(slab, handle) == key.bytes();
-        self.index.find(key.range(), key.hash(), is_match)
+        self.index.find(slab, key.range(), key.hash(), is_match)
     }
 
     /// The items as the index sees them.
-    fn indexed<'a>(slab: &'a Slab, config: &Config) -> Indexed<'a> {
-        let hasher = config.hasher;
-        Indexed { slab, hasher }
+    fn indexed(config: &Config) -> Indexed {
+        Indexed {
+            hasher: config.hasher,
+            range_of: config.range_of,
+        }
     }
 
     /// The list that an item is in.
@@ -196,18 +201,22 @@ impl Cache {
     }
 }
 
-/// The index's view of the slab.
-struct Indexed<'a> {
-    slab: &'a Slab,
+/// What the index asks about items.
+struct Indexed {
     hasher: KeyHasher,
+    range_of: fn(&[u8]) -> u16,
 }
 
-impl Items for Indexed<'_> {
-    fn hash(&self, handle: Handle) -> u64 {
-        self.hasher.hash(key_of(self.slab, handle))
+impl Items for Indexed {
+    fn hash(&self, slab: &Slab, handle: Handle) -> u64 {
+        self.hasher.hash(key_of(slab, handle))
     }
 
-    fn prefetch(&self, handle: Handle) {
-        self.slab.prefetch(handle);
+    fn range(&self, slab: &Slab, handle: Handle) -> u16 {
+        (self.range_of)(key_of(slab, handle))
+    }
+
+    fn prefetch(&self, slab: &Slab, handle: Handle) {
+        slab.prefetch(handle);
     }
 }

@@ -41,7 +41,7 @@ impl Cache {
     ///
     /// 0 starts and ends. Every key that is there from the first call to the last is visited at
     /// least once, however the index grows in between. A call visits whole index buckets, so it
-    /// may visit a dozen items more than `count`; it passes over at most `SCAN_BUCKETS_MAX` empty
+    /// may visit some dozen items more than `count`; it passes over at most `SCAN_BUCKETS_MAX` empty
     /// buckets. Cursors are below 2^48: the top 16 bits are free for whoever scans several caches.
     pub fn scan(
         &self,
@@ -50,9 +50,10 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        let items = Self::indexed(&self.slab, &self.config);
+        let items = Self::indexed(&self.config);
         let mut visit_live = self.visit_live(now, visit);
-        self.index.scan(cursor, count, &items, &mut visit_live)
+        self.index
+            .scan(&self.slab, cursor, count, &items, &mut visit_live)
     }
 
     /// As `scan`, but ends with an index table, so that each key that is there from the first call
@@ -89,10 +90,10 @@ impl Cache {
         now: Time,
         visit: &mut dyn FnMut(Item<'_>),
     ) -> u64 {
-        let items = Self::indexed(&self.slab, &self.config);
+        let items = Self::indexed(&self.config);
         let mut visit_live = self.visit_live(now, visit);
         self.index
-            .walk(ranges, cursor, count, &items, &mut visit_live)
+            .walk(&self.slab, ranges, cursor, count, &items, &mut visit_live)
     }
 
     fn visit_live(&self, now: Time, visit: &mut dyn FnMut(Item<'_>)) -> impl FnMut(Handle) {
@@ -117,7 +118,7 @@ impl Cache {
 
     fn random_in(&self, ranges: Range<usize>, random: u64, now: Time) -> Option<Item<'_>> {
         let is_live = |handle| self.is_live(handle, now);
-        let handle = self.index.random(ranges, random, is_live)?;
+        let handle = self.index.random(&self.slab, ranges, random, is_live)?;
         Some(self.item(handle))
     }
 
@@ -128,9 +129,13 @@ impl Cache {
     #[inline]
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>> + Clone) {
         for key in keys.clone() {
-            self.index.prefetch(key.range(), key.hash());
+            self.index.prefetch(&self.slab, key.range(), key.hash());
         }
-        let candidates = keys.filter_map(|key| self.index.find(key.range(), key.hash(), |_| true));
+        let find = |key: &Key<'_>| {
+            self.index
+                .find(&self.slab, key.range(), key.hash(), |_| true)
+        };
+        let candidates = keys.filter_map(find);
         for handle in candidates.clone() {
             self.slab.prefetch(handle);
         }

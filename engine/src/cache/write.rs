@@ -2,6 +2,7 @@
 
 use crate::cache::Cache;
 use crate::error::StoreError;
+use crate::index::Full;
 use crate::item::{Extensions, ItemValue, Layout, Meta};
 use crate::key::Key;
 use crate::limits::{INLINE_ITEM_BYTES_MAX, KEY_BYTES_MAX, SHORT_VALUE_BYTES_MAX};
@@ -81,6 +82,7 @@ impl Cache {
     }
 
     /// Stores a value of checked length in place of `old`, the key's live item.
+    #[inline]
     pub(super) fn store(
         &mut self,
         key: &Key<'_>,
@@ -90,10 +92,7 @@ impl Cache {
     ) -> Result<(), StoreError> {
         let extensions = self.extensions(deadline, None);
         let Some((layout, class)) = Self::inline_layout(key, value.len(), extensions) else {
-            let chain = self.chain_from(value)?;
-            self.commit(key, chain, deadline, None)?;
-            self.count_write(old.is_some());
-            return Ok(());
+            return self.store_long(key, old.is_some(), value, deadline);
         };
         if let Some(old) = old.filter(|&old| self.is_rewritable(old, class)) {
             self.overwrite(key, old, &layout, deadline);
@@ -119,8 +118,22 @@ impl Cache {
                 Some(_) => self.find(key),
                 None => None,
             });
-        self.publish(key, handle, old, deadline);
+        self.publish(key, handle, old, deadline)?;
         self.count_write(old.is_some());
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn store_long(
+        &mut self,
+        key: &Key<'_>,
+        is_replaced: bool,
+        value: &[u8],
+        deadline: Option<Time>,
+    ) -> Result<(), StoreError> {
+        let chain = self.chain_from(value)?;
+        self.commit(key, chain, deadline, None)?;
+        self.count_write(is_replaced);
         Ok(())
     }
 
@@ -199,31 +212,66 @@ impl Cache {
         self.start_deadline(handle, meta, deadline);
     }
 
-    /// Lets a complete item that nobody knows yet take the place of `old`.
+    /// Lets a complete item that nobody knows yet take the place of `old`; frees it on error, which
+    /// can only be if there is no `old`.
     pub(super) fn publish(
         &mut self,
         key: &Key<'_>,
         handle: Handle,
         old: Option<Handle>,
         deadline: Option<Time>,
-    ) {
+    ) -> Result<(), StoreError> {
+        let index_before = (self.slab.index_count(), self.index.heap_bytes());
+        if old.is_none() {
+            self.enter_index(key, handle)?;
+        }
         let meta = self.slab.meta(handle);
         self.stats.key_bytes += key.bytes().len() as u64;
         self.stats.value_bytes += ItemValue::new(&self.slab, handle, meta).len() as u64;
         self.start_deadline(handle, meta, deadline);
         self.enlist(key, handle, old);
         if let Some(old) = old {
-            self.index.replace(key.range(), key.hash(), old, handle);
+            self.index
+                .replace(&mut self.slab, key.range(), key.hash(), old, handle);
             self.detach(old);
             self.dispose(old);
-            return;
-        }
-        let bytes = self.index.bytes();
-        let items = Self::indexed(&self.slab, &self.config);
-        self.index.insert(key.range(), key.hash(), handle, &items);
-        if self.index.bytes() != bytes {
+        } else if index_before != (self.slab.index_count(), self.index.heap_bytes()) {
             self.fit_budget_around(handle);
         }
+        Ok(())
+    }
+
+    /// Gives an item an entry. An index that has no slot left for it, nor a page, gets a page; if
+    /// none can be had, the item is freed.
+    #[inline]
+    fn enter_index(&mut self, key: &Key<'_>, handle: Handle) -> Result<(), StoreError> {
+        let items = Self::indexed(&self.config);
+        let (range, hash) = (key.range(), key.hash());
+        let entered = self
+            .index
+            .insert(&mut self.slab, range, hash, handle, &items);
+        match entered {
+            Ok(()) => Ok(()),
+            Err(Full) => self.enter_full_index(key, handle),
+        }
+    }
+
+    #[cold]
+    fn enter_full_index(&mut self, key: &Key<'_>, handle: Handle) -> Result<(), StoreError> {
+        let items = Self::indexed(&self.config);
+        let (range, hash) = (key.range(), key.hash());
+        self.pin_item(handle);
+        let mut entered = Err(Full);
+        while entered.is_err() && self.give_up_page() {
+            entered = self
+                .index
+                .insert(&mut self.slab, range, hash, handle, &items);
+        }
+        self.unpin_item(handle);
+        entered.map_err(|Full| {
+            self.free_item(handle, self.slab.meta(handle));
+            StoreError::OutOfMemory
+        })
     }
 
     /// Stores a version in an item laid out for it.

@@ -8,10 +8,12 @@
 //!       16 .. 63  handles
 //! ```
 //! Counting what spilled over a full bucket is what lets a search end without tombstones (the
-//! "outbound overflow count" of Folly's F14). The distances tell which entries may move back when
+//! "outbound overflow count" of Folly's F14). A line that no table has any more says so with
+//! distances where there is no entry, and its first handle is how many such lines follow each other.
+//! The distances tell which entries may move back when
 //! a slot before them becomes vacant, without a look at their items.
 
-use crate::slab::Handle;
+use crate::slab::{Handle, LINE_BYTES, Plain};
 
 /// Entries per bucket.
 pub(super) const SLOTS_COUNT: usize = 12;
@@ -22,6 +24,7 @@ pub(super) const DISTANCE_MAX: usize = 3;
 const SPILLED_AT: usize = 12;
 const SLOTS_MASK: u32 = (1 << SLOTS_COUNT) - 1;
 const NO_ENTRY: u8 = 0;
+const DISTANCES_OF_UNUSED: u32 = 0xFF_FFFF;
 
 /// The tag of a hash: its top byte, but never that of an empty slot.
 #[inline]
@@ -38,13 +41,30 @@ pub(super) struct Bucket {
     handles: [u32; SLOTS_COUNT],
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Bucket>() == LINE_BYTES);
+
+// SAFETY: bytes and words that fill it (asserted above), and all of them may be anything.
+unsafe impl Plain for Bucket {}
 
 impl Bucket {
     pub(super) const EMPTY: Self = Self {
         tags: [NO_ENTRY; 16],
         handles: [0; SLOTS_COUNT],
     };
+
+    /// The first of so many lines that no table has.
+    pub(super) fn unused(lines_count: usize) -> Self {
+        let mut bucket = Self::EMPTY;
+        bucket.set_distances(DISTANCES_OF_UNUSED);
+        bucket.handles[0] = u32::try_from(lines_count).expect("a page has few lines");
+        bucket
+    }
+
+    /// How many lines no table has from here on, if this is the first of such.
+    pub(super) fn unused_count(&self) -> Option<usize> {
+        let is_unused = self.distances() == DISTANCES_OF_UNUSED && self.used().0 == 0;
+        is_unused.then_some(self.handles[0] as usize)
+    }
 
     /// The slots with this tag.
     #[inline]

@@ -6,135 +6,168 @@
 //!
 //! # Invariants
 //! 1. Every entry is in the table its hash asks for.
-//! 2. Without entries since the last `clear` there is one table without buckets.
+//! 2. The first tables stand in the range itself, so that finding the table of a small range costs
+//!    one load.
 
 use super::Items;
 use super::cursor::{Cursor, PIECES_COUNT};
-use super::table::{PLACES_COUNT, Table};
+use super::table::{PLACES_COUNT, Table, buckets_for};
 use crate::limits::TABLE_ENTRIES_MEAN_MAX;
-use crate::slab::Handle;
+use crate::slab::{Handle, LineId, Slab};
 
 /// What the allocator adds to one allocation.
 const ALLOCATION_OVERHEAD_BYTES: usize = 16;
+/// Tables that stand in the range itself.
+const INLINE_COUNT: usize = 4;
 /// A cursor tells this many tables of a range apart.
 const TABLES_COUNT_MAX: usize = (PIECES_COUNT / 2) as usize;
 
-/// One range; a cache line, so that finding the table of a small range costs one load.
+/// One range; a cache line.
 #[repr(align(64))]
 #[derive(Default)]
 pub(super) struct RangeIndex {
-    first: Table,
+    first: [Table; INLINE_COUNT],
     others: Vec<Table>,
-    entries_count: usize,
+    /// One less than the tables it has.
+    tables_added: u32,
+    entries_count: u32,
 }
 
 const _: () = assert!(size_of::<RangeIndex>() == 64);
 
 impl RangeIndex {
     pub(super) fn len(&self) -> usize {
-        self.entries_count
+        self.entries_count as usize
     }
 
-    /// Bytes held besides the struct itself. O(tables).
-    pub(super) fn bytes(&self) -> usize {
-        self.directory_bytes() + self.tables().map(Table::bytes).sum::<usize>()
+    /// Counts an entry that came.
+    pub(super) fn count_added(&mut self) {
+        self.entries_count += 1;
     }
 
-    fn directory_bytes(&self) -> usize {
+    /// Counts an entry that went.
+    pub(super) fn count_removed(&mut self) {
+        self.entries_count -= 1;
+    }
+
+    /// Bytes of the directory, on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
         match self.others.capacity() {
             0 => 0,
             capacity => capacity * size_of::<Table>() + ALLOCATION_OVERHEAD_BYTES,
         }
     }
 
+    #[inline]
     fn tables_count(&self) -> usize {
-        1 + self.others.len()
+        self.tables_added as usize + 1
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
-        std::iter::once(&self.first).chain(&self.others)
+        let first = &self.first[..self.tables_count().min(INLINE_COUNT)];
+        first.iter().chain(&self.others)
     }
 
     #[inline]
-    fn table(&self, number: usize) -> &Table {
-        match number {
-            0 => &self.first,
-            _ => &self.others[number - 1],
+    pub(super) fn table(&self, number: usize) -> &Table {
+        match self.first.get(number) {
+            Some(table) => table,
+            None => &self.others[number - INLINE_COUNT],
         }
     }
 
     #[inline]
-    fn table_mut(&mut self, number: usize) -> &mut Table {
+    pub(super) fn table_mut(&mut self, number: usize) -> &mut Table {
         match number {
-            0 => &mut self.first,
-            _ => &mut self.others[number - 1],
+            0..INLINE_COUNT => &mut self.first[number],
+            _ => &mut self.others[number - INLINE_COUNT],
         }
+    }
+
+    /// The number of the table in which an entry with this hash belongs.
+    #[inline]
+    pub(super) fn number_of(&self, hash: u64) -> usize {
+        number_of(hash, self.tables_count())
     }
 
     /// The table in which an entry with this hash belongs.
     #[inline]
     pub(super) fn table_of(&self, hash: u64) -> &Table {
-        self.table(number_of(hash, self.tables_count()))
+        self.table(self.number_of(hash))
     }
 
-    #[inline]
-    pub(super) fn find(&self, hash: u64, is_match: impl FnMut(Handle) -> bool) -> Option<Handle> {
-        self.table_of(hash).find(hash, is_match)
-    }
-
-    /// Adds an entry; returns by how much the bytes changed.
-    pub(super) fn insert(&mut self, hash: u64, handle: Handle, items: &impl Items) -> isize {
+    /// Whether it should get one more table.
+    pub(super) fn is_full(&self) -> bool {
         let count = self.tables_count();
-        let is_full = self.entries_count >= count * TABLE_ENTRIES_MEAN_MAX;
-        let grown = if is_full && count < TABLES_COUNT_MAX {
-            self.split(items)
-        } else {
-            0
-        };
-        let number = number_of(hash, self.tables_count());
-        let table = self.table_mut(number);
-        let before = table.bytes();
-        table.insert(hash, handle, items);
-        let grown = grown + difference(table.bytes(), before);
-        self.entries_count += 1;
-        grown
+        self.len() >= count * TABLE_ENTRIES_MEAN_MAX && count < TABLES_COUNT_MAX
     }
 
-    pub(super) fn replace(&mut self, hash: u64, from: Handle, to: Handle) {
-        let number = number_of(hash, self.tables_count());
-        self.table_mut(number).replace(hash, from, to);
+    /// The number of the table that is cut in two for it.
+    pub(super) fn next_split(&self) -> usize {
+        let count = self.tables_count();
+        count - (1 << count.ilog2())
     }
 
-    /// Removes an entry; returns by how much the bytes changed.
-    pub(super) fn remove(&mut self, hash: u64, handle: Handle, items: &impl Items) -> isize {
-        let number = number_of(hash, self.tables_count());
-        let table = self.table_mut(number);
-        let before = table.bytes();
-        table.remove(hash, handle, items);
-        let grown = difference(table.bytes(), before);
-        self.entries_count -= 1;
-        grown
+    /// Whether an entry of the table `next_split` goes to the new one.
+    pub(super) fn goes_to_new(&self, hash: u64) -> bool {
+        number_of(hash, self.tables_count() + 1) == self.tables_count()
     }
 
-    /// Whether it has neither entries nor tables.
-    pub(super) fn is_unused(&self) -> bool {
-        self.others.is_empty() && self.first.bytes() == 0
+    /// Buckets of the two halves of table `next_split`.
+    pub(super) fn halves(&self, slab: &mut Slab, items: &impl Items) -> [usize; 2] {
+        let table = *self.table(self.next_split());
+        let mut upper = 0;
+        table.for_each(slab, items, |_, hash, _| {
+            upper += usize::from(self.goes_to_new(hash));
+        });
+        [table.len() - upper, upper].map(|count| match count {
+            0 => 0,
+            count => buckets_for(count),
+        })
     }
 
-    /// Frees one table, whatever is in it; returns how many bytes came back. `None`: there was none.
-    pub(super) fn free_table(&mut self) -> Option<usize> {
-        if let Some(table) = self.others.pop() {
-            return Some(table.bytes());
+    /// Adds one table and moves to it what belongs there. `start` is where the lines for both
+    /// `halves` are; those of the old table are nobody's then.
+    pub(super) fn split(
+        &mut self,
+        slab: &mut Slab,
+        items: &impl Items,
+        start: LineId,
+        halves: [usize; 2],
+    ) {
+        let number = self.next_split();
+        let old = *self.table(number);
+        let [mut lower, mut upper] = [
+            Table::new(slab, start, halves[0]),
+            Table::new(slab, start.plus(halves[0]), halves[1]),
+        ];
+        old.for_each(slab, items, |slab, hash, handle| {
+            let half = if self.goes_to_new(hash) {
+                &mut upper
+            } else {
+                &mut lower
+            };
+            half.put(slab, hash, handle);
+        });
+        *self.table_mut(number) = lower;
+        let added = self.tables_count();
+        self.tables_added += 1;
+        if added < INLINE_COUNT {
+            self.first[added] = upper;
+            return;
         }
-        let bytes = self.bytes();
-        *self = Self::default();
-        (bytes > 0).then_some(bytes)
+        if self.others.len() == self.others.capacity() {
+            self.others
+                .reserve_exact(self.others.len().div_ceil(4).max(1));
+        }
+        self.others.push(upper);
     }
 
     /// Visits the bucket under the cursor, and returns the cursor of the next one; `None` behind
     /// the range's last.
     pub(super) fn visit(
         &self,
+        slab: &Slab,
         cursor: Cursor,
         items: &impl Items,
         visit: &mut dyn FnMut(Handle),
@@ -142,7 +175,7 @@ impl RangeIndex {
         let count = self.tables_count();
         let number = number_of_bits(cursor.piece.reverse_bits() >> 12, count);
         let table = self.table(number);
-        let place = table.visit(usize::from(cursor.place), items, visit);
+        let place = table.visit(slab, usize::from(cursor.place), items, visit);
         if let Ok(place) = u16::try_from(place) {
             return Some(Cursor { place, ..cursor });
         }
@@ -156,47 +189,25 @@ impl RangeIndex {
     }
 
     /// An entry chosen by `random`, or none if it hit an empty slot.
-    pub(super) fn random(&self, random: u64) -> Option<Handle> {
-        self.table_of(random).random(super::mix(random))
+    pub(super) fn random(&self, slab: &Slab, random: u64) -> Option<Handle> {
+        self.table_of(random).random(slab, super::mix(random))
     }
 
-    /// Adds one table and moves to it what belongs there; returns by how much the bytes changed.
-    fn split(&mut self, items: &impl Items) -> isize {
-        let count = self.tables_count();
-        let number = count - (1 << count.ilog2());
-        let old = std::mem::take(self.table_mut(number));
-        let before = self.directory_bytes() + old.bytes();
-        let is_upper = |hash| number_of(hash, count + 1) != number;
-        let [lower, upper] = old.split(items, is_upper);
-        let tables_bytes = lower.bytes() + upper.bytes();
-        *self.table_mut(number) = lower;
-        if self.others.len() == self.others.capacity() {
-            self.others
-                .reserve_exact(self.others.len().div_ceil(4).max(1));
-        }
-        self.others.push(upper);
-        difference(self.directory_bytes() + tables_bytes, before)
-    }
-
-    pub(super) fn check_integrity(&self, items: &impl Items) {
+    pub(super) fn check_integrity(&self, slab: &Slab, items: &impl Items) {
         let mut count = 0;
         for (number, table) in self.tables().enumerate() {
-            table.check_integrity(items);
-            for handle in table.iter() {
-                let asked = number_of(items.hash(handle), self.tables_count());
+            table.check_integrity(slab, items);
+            for handle in table.iter(slab) {
+                let asked = number_of(items.hash(slab, handle), self.tables_count());
                 assert_eq!(asked, number, "entry in a wrong table");
             }
             count += table.len();
         }
-        assert_eq!(count, self.entries_count, "entries of a range");
+        assert_eq!(count, self.len(), "entries of a range");
     }
 }
 
 const _: () = assert!(PLACES_COUNT == u16::MAX as usize + 1);
-
-fn difference(after: usize, before: usize) -> isize {
-    after.cast_signed() - before.cast_signed()
-}
 
 /// The table of an entry among `count`: chosen by bits 24 to 55 of its hash, of which a cursor
 /// names 20.

@@ -5,11 +5,14 @@
 
 mod classes;
 mod handle;
+mod lines;
 mod pages;
 mod region;
 mod store;
 
 pub(crate) use classes::{CLASSES_COUNT, ClassId};
 pub(crate) use handle::Handle;
+pub(crate) use lines::{LINE_BYTES, LineId, PAGE_LINES};
+pub(crate) use region::Plain;
 pub use region::Span;
 pub(crate) use store::{PAGE_TABLE_ENTRY_BYTES, Slab};

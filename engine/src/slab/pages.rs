@@ -1,4 +1,4 @@
-//! The page table and the page pool: which class owns a page, and which pages are nobody's.
+//! The page table and the page pool: which class owns a page, or the index, and which are nobody's.
 //!
 //! A side table outside the arena, 20 bytes per page of 64 KiB (0.03 %), so that deciding about
 //! pages touches none.
@@ -13,9 +13,10 @@
 //! # Invariants
 //! 1. `resident = in use + free and resident`; only those can hold memory.
 //! 2. A page in use has `used > 0` chunks, except between `take` and its first allocation.
-//! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one in no
-//!    list; a page that is not in use is in one pool list or above `untouched`.
-//! 4. `take` never makes `resident` exceed `resident_max`.
+//! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one and the
+//!    index's in no list; a page that is not in use is in one pool list or above `untouched`.
+//! 4. `take` never makes `resident` exceed `resident_max`, nor takes one of the last `reserve` pages
+//!    below it; those are for the index and for who has nothing else.
 
 use crate::slab::classes::{CLASSES_COUNT, ClassId};
 
@@ -41,6 +42,8 @@ pub(super) struct Page {
     pub(super) class: Option<ClassId>,
     /// It is being emptied, so its free chunks are not handed out.
     pub(super) sealed: bool,
+    /// The index has it; `previous` is its place there, and nothing else is used.
+    pub(super) is_index: bool,
 }
 
 impl Page {
@@ -53,6 +56,7 @@ impl Page {
         pinned: 0,
         class: None,
         sealed: false,
+        is_index: false,
     };
 }
 
@@ -65,6 +69,10 @@ pub(super) struct PageTable {
     free_chunks: [u32; CLASSES_COUNT],
     /// Who alone may take the last free page.
     promised_to: Option<ClassId>,
+    /// Pages that `take` leaves.
+    reserve: usize,
+    /// Pages that the index has.
+    index_count: usize,
     resident_free: u32,
     clean: u32,
     untouched: usize,
@@ -86,6 +94,8 @@ impl PageTable {
             owned: [0; CLASSES_COUNT],
             free_chunks: [0; CLASSES_COUNT],
             promised_to: None,
+            reserve: 0,
+            index_count: 0,
             resident_free: NO_PAGE,
             clean: NO_PAGE,
             untouched: 0,
@@ -141,10 +151,20 @@ impl PageTable {
         self.free_chunks[class.index()] += u32::from(count);
     }
 
-    /// Whether a page can be had without one being given up.
+    pub(super) fn keep_reserve(&mut self, pages_count: usize) {
+        self.reserve = pages_count;
+    }
+
+    /// Whether a page beyond the reserve can be had without one being given up.
     pub(super) fn has_free(&self) -> bool {
-        self.resident_count < self.resident_max
-            || self.resident_count == self.resident_max && self.resident_free != NO_PAGE
+        self.in_use_count + self.reserve < self.resident_max
+            && self.resident_count <= self.resident_max
+    }
+
+    /// Whether so many pages are in use that the reserve is not whole.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.in_use_count > self.resident_max.saturating_sub(self.reserve)
     }
 
     /// Keeps the last free page for a class, until it takes one or the page is discarded.
@@ -193,6 +213,10 @@ impl PageTable {
         self.in_use_count
     }
 
+    pub(super) fn index_count(&self) -> usize {
+        self.index_count
+    }
+
     pub(super) fn resident_count(&self) -> usize {
         self.resident_count
     }
@@ -206,12 +230,43 @@ impl PageTable {
     }
 
     /// Makes a page of nobody's a page of `class`, with all chunks free.
+    pub(super) fn take(&mut self, class: ClassId) -> Option<u32> {
+        let promised = usize::from(self.promised_to.is_some_and(|promised| promised != class));
+        self.take_but(promised + self.reserve, class)
+    }
+
+    /// As `take`, with no regard to the reserve or a promise.
+    pub(super) fn take_reserved(&mut self, class: ClassId) -> Option<u32> {
+        self.take_but(0, class)
+    }
+
+    /// Takes a page if that leaves `kept` others.
+    #[expect(clippy::cast_possible_truncation, reason = "a page has few chunks")]
+    fn take_but(&mut self, kept: usize, class: ClassId) -> Option<u32> {
+        let page = self.take_free(kept)?;
+        self.get_mut(page).class = Some(class);
+        if self.promised_to == Some(class) {
+            self.promised_to = None;
+        }
+        self.owned[class.index()] += 1;
+        self.free_chunks[class.index()] += class.chunks_per_page() as u32;
+        self.link_partial(page, class);
+        Some(page)
+    }
+
+    /// Makes a page of nobody's a page of the index.
+    pub(super) fn take_for_index(&mut self) -> Option<u32> {
+        let page = self.take_free(0)?;
+        self.get_mut(page).is_index = true;
+        self.index_count += 1;
+        Some(page)
+    }
+
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages, a page fewer chunks"
+        reason = "an arena has fewer than 2^19 pages"
     )]
-    pub(super) fn take(&mut self, class: ClassId) -> Option<u32> {
-        let kept = usize::from(self.promised_to.is_some_and(|promised| promised != class));
+    fn take_free(&mut self, kept: usize) -> Option<u32> {
         if self.in_use_count + kept >= self.resident_max {
             return None;
         }
@@ -233,17 +288,8 @@ impl PageTable {
         } else {
             return None;
         };
-        *self.get_mut(page) = Page {
-            class: Some(class),
-            ..Page::UNUSED
-        };
-        if self.promised_to == Some(class) {
-            self.promised_to = None;
-        }
+        *self.get_mut(page) = Page::UNUSED;
         self.in_use_count += 1;
-        self.owned[class.index()] += 1;
-        self.free_chunks[class.index()] += class.chunks_per_page() as u32;
-        self.link_partial(page, class);
         Some(page)
     }
 
@@ -259,6 +305,17 @@ impl PageTable {
             self.free_chunks[class.index()] -= class.chunks_per_page() as u32;
         }
         self.owned[class.index()] -= 1;
+        self.give_back(page);
+    }
+
+    /// Gives a page of the index back to the pool.
+    pub(super) fn release_of_index(&mut self, page: u32) {
+        assert!(self.get(page).is_index);
+        self.index_count -= 1;
+        self.give_back(page);
+    }
+
+    fn give_back(&mut self, page: u32) {
         self.in_use_count -= 1;
         *self.get_mut(page) = Page {
             next: self.resident_free,
@@ -339,7 +396,14 @@ impl PageTable {
         let mut in_use = 0;
         let (mut owned, mut sealed_count) = ([0; CLASSES_COUNT], 0);
         let mut free_chunks = [0; CLASSES_COUNT];
+        let mut of_index = 0;
         for (index, page) in self.pages.iter().enumerate() {
+            if page.is_index {
+                assert!(page.class.is_none());
+                assert!(!listed[index], "page of the index is in a list");
+                (in_use, of_index) = (in_use + 1, of_index + 1);
+                continue;
+            }
             let Some(class) = page.class else {
                 assert!(listed[index] != (index >= self.untouched), "page is lost");
                 assert!(page.used == 0);
@@ -360,6 +424,7 @@ impl PageTable {
         assert!(sealed_count <= 1, "pages were left half empty");
         assert_eq!(free_chunks, self.free_chunks, "free chunks");
         assert_eq!(owned, self.owned, "pages per class");
+        assert_eq!(of_index, self.index_count, "pages of the index");
         assert_eq!(in_use, self.in_use_count, "pages in use");
         assert_eq!(
             in_use + resident_free,

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! 1. `base .. base + bytes` is one live allocation (an anonymous private mapping; the heap under
-//!    Miri), owned by this value alone from `new` to `drop`.
+//!    Miri) at a multiple of 4 KiB, owned by this value alone from `new` to `drop`.
 //! 2. All of it is initialised at all times: fresh and discarded pages read as zero.
 //! 3. References given out borrow `self`, so the borrow checker keeps writes and reads apart.
 //! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
@@ -55,6 +55,15 @@ impl Span {
 // SAFETY: a span is a plain address (invariant 4); reading through it is the holder's unsafe act.
 unsafe impl Send for Span {}
 
+/// What the arena's start is a multiple of.
+const BASE_ALIGN: usize = 4096;
+
+/// A type that bytes of the arena can be read and written as.
+///
+/// # Safety
+/// Any bytes must be a value of it, and it must have no padding.
+pub(crate) unsafe trait Plain: Copy {}
+
 /// A fixed range of memory, resident only where it was written.
 pub(super) struct Region {
     base: NonNull<u8>,
@@ -101,6 +110,38 @@ impl Region {
         let pointer = self.at(offset, bytes_count);
         // SAFETY: in bounds as checked by `at`; initialised (2), borrowed exclusively (3).
         unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), bytes_count) }
+    }
+
+    /// A value to read.
+    #[inline]
+    pub(super) fn value<T: Plain>(&self, offset: usize) -> &T {
+        const { assert!(align_of::<T>() <= BASE_ALIGN) };
+        assert!(offset.is_multiple_of(align_of::<T>()));
+        let pointer = self.at(offset, size_of::<T>()).cast::<T>();
+        // SAFETY: as `values`.
+        unsafe { pointer.as_ref() }
+    }
+
+    /// Values to read.
+    #[inline]
+    pub(super) fn values<T: Plain>(&self, offset: usize, count: usize) -> &[T] {
+        const { assert!(align_of::<T>() <= BASE_ALIGN) };
+        assert!(offset.is_multiple_of(align_of::<T>()));
+        let pointer = self.at(offset, count * size_of::<T>()).cast::<T>();
+        // SAFETY: in bounds as checked by `at`; aligned, as the offset and the base (1) are;
+        // initialised (2), and any bytes are values (`Plain`); not written while borrowed (3).
+        unsafe { std::slice::from_raw_parts(pointer.as_ptr(), count) }
+    }
+
+    /// Values to write.
+    #[inline]
+    pub(super) fn values_mut<T: Plain>(&mut self, offset: usize, count: usize) -> &mut [T] {
+        const { assert!(align_of::<T>() <= BASE_ALIGN) };
+        assert!(offset.is_multiple_of(align_of::<T>()));
+        let pointer = self.at(offset, count * size_of::<T>()).cast::<T>();
+        // SAFETY: as `values`, and borrowed exclusively (3); a value has no padding (`Plain`), so
+        // that the bytes stay initialised.
+        unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), count) }
     }
 
     /// A word in the machine's byte order.
@@ -224,7 +265,8 @@ mod heap {
     use super::Region;
 
     fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, 4096).expect("an arena's size is below isize::MAX")
+        Layout::from_size_align(bytes, super::BASE_ALIGN)
+            .expect("an arena's size is below isize::MAX")
     }
 
     impl Region {

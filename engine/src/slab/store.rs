@@ -35,8 +35,8 @@ const POISON: u8 = 0xDB;
 
 /// The arena with its pages.
 pub(crate) struct Slab {
-    region: Region,
-    pages: PageTable,
+    pub(super) region: Region,
+    pub(super) pages: PageTable,
 }
 
 impl Slab {
@@ -51,6 +51,11 @@ impl Slab {
         })
     }
 
+    /// Keeps so many pages free for the index and for `allocate_reserved`.
+    pub(crate) fn keep_reserve(&mut self, pages_count: usize) {
+        self.pages.keep_reserve(pages_count);
+    }
+
     /// A chunk from the class's pages, else from a page of the pool; `None` when both are empty.
     /// Its content is undefined. O(1).
     #[inline]
@@ -59,6 +64,18 @@ impl Slab {
             Some(page) => page,
             None => self.pages.take(class)?,
         };
+        Some(self.allocate_in(page, class))
+    }
+
+    /// As `allocate` where that finds none, with a page of the reserve.
+    pub(crate) fn allocate_reserved(&mut self, class: ClassId) -> Option<Handle> {
+        debug_assert!(self.pages.partial(class).is_none());
+        let page = self.pages.take_reserved(class)?;
+        Some(self.allocate_in(page, class))
+    }
+
+    #[inline]
+    fn allocate_in(&mut self, page: u32, class: ClassId) -> Handle {
         let start = page_offset(page);
         let entry = self.pages.get_mut(page);
         let offset = if entry.free == NO_CHUNK {
@@ -77,7 +94,7 @@ impl Slab {
         if is_full {
             self.pages.unlink_partial(page, class);
         }
-        Some(Handle::from_offset(offset))
+        Handle::from_offset(offset)
     }
 
     /// Takes a chunk back. A page whose last chunk this was goes to the pool. O(1).
@@ -108,9 +125,7 @@ impl Slab {
         }
         if empty {
             self.pages.release(page);
-            if self.is_over() {
-                self.trim();
-            }
+            self.trim();
         }
     }
 
@@ -140,7 +155,7 @@ impl Slab {
         self.pages.break_promise()
     }
 
-    /// Whether there is a free page.
+    /// Whether there is a free page beyond the reserve.
     pub(crate) fn has_free_page(&self) -> bool {
         self.pages.has_free()
     }
@@ -241,15 +256,22 @@ impl Slab {
         self.pages.in_use_count()
     }
 
+    /// Pages that the index has.
+    #[inline]
+    pub(crate) fn index_count(&self) -> usize {
+        self.pages.index_count()
+    }
+
     /// Pages that are in use, or free and still resident.
     pub(crate) fn resident_count(&self) -> usize {
         self.pages.resident_count()
     }
 
-    /// Whether more pages are resident than may be: pinned chunks can hold them.
+    /// Whether more pages are in use than should be, so that the reserve isn't whole, or more than
+    /// may be: pinned chunks can hold them.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.pages.resident_count() > self.pages.resident_max()
+        self.pages.is_over()
     }
 
     /// Most pages that may be resident.
@@ -411,7 +433,7 @@ const fn page_of(handle: Handle) -> u32 {
 }
 
 #[inline]
-const fn page_offset(page: u32) -> usize {
+pub(super) const fn page_offset(page: u32) -> usize {
     page as usize * PAGE_BYTES
 }
 

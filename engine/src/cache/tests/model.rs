@@ -325,8 +325,8 @@ impl Pair {
         let gone: Vec<u16> = self.entries.keys().copied().filter(is_gone).collect();
         let extra = evicted - gone.len() as u64;
         let own_evicted = extra > 0 && own.is_some();
-        // The new item itself may go, if other pages than its own are pinned.
-        let is_crowded = !self.leases.is_empty() || !self.chains.is_empty();
+        // The new item itself may go, if other pages than its own are pinned, or there are few.
+        let is_crowded = self.may_lack_room(VALUE_BYTES_MAX);
         let may_lose_new = self.gave_up_page || self.evicted_early || is_crowded;
         let extra_max = u64::from(own.is_some()) + u64::from(may_lose_new);
         assert!(

@@ -24,7 +24,7 @@ proptest! {
     #[test]
     fn cache_agrees_with_the_model(
         operations in operations(OPERATIONS_MAX),
-        memory_kib in 380usize..1200,
+        memory_kib in 450usize..1200,
         has_many_ranges in any::<bool>(),
         is_s3_fifo in any::<bool>(),
     ) {
@@ -40,7 +40,7 @@ proptest! {
 /// The generator must reach what the model is there to prove.
 #[test]
 fn a_class_that_evicts_for_itself_is_proven_exact() {
-    let mut pair = Pair::new(600 * 1024, true, Eviction::Lru);
+    let mut pair = Pair::new(720 * 1024, true, Eviction::Lru);
     for round in 0..6 {
         pair.run(Operation::SetMany {
             first: 0,
@@ -63,7 +63,7 @@ fn a_class_that_evicts_for_itself_is_proven_exact() {
 /// Also where pages change hands, exactly the least recently used of a class go.
 #[test]
 fn what_a_page_costs_is_proven_exact() {
-    let mut pair = Pair::new(500 * 1024, true, Eviction::Lru);
+    let mut pair = Pair::new(650 * 1024, true, Eviction::Lru);
     for (first, len) in [(0, 3_000), (150, 900), (0, 1_800), (150, 3_800), (0, 400)].repeat(2) {
         pair.run(Operation::SetMany {
             first,
@@ -94,7 +94,7 @@ fn limit_holds_again_once_nothing_is_pinned() {
 }
 
 fn limit_holds_again_under(eviction: Eviction) {
-    let mut pair = Pair::new(380 * 1024, false, eviction);
+    let mut pair = Pair::new(460 * 1024, false, eviction);
     pair.run(Operation::ChainBegin);
     pair.run(Operation::ChainBegin);
     pair.run(Operation::ChainPush {

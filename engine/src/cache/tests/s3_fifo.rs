@@ -334,7 +334,7 @@ proptest! {
     #[test]
     fn one_class_agrees_with_a_naive_s3_fifo(
         operations in vec(operation(), 1..if cfg!(miri) { 10 } else { 120 }),
-        memory_kib in 420usize..900,
+        memory_kib in 480usize..960,
     ) {
         let mut pair = Pair::new(memory_kib * 1024);
         for operation in operations {

@@ -1,0 +1,319 @@
+//! Where the tables' buckets are: runs of cache lines in pages of the index's own.
+//!
+//! ```text
+//! page  | run | run  | unused | run | ... | never handed out |
+//!                                         ^ bumped
+//! ```
+//! Runs are handed out one behind the other. Where a page has no room left behind the last, but
+//! enough between them, its runs are moved together; and where the pages have much unused, one is
+//! emptied into the others and given back. So tables of any size share pages, whatever came and went.
+//!
+//! # Invariants
+//! 1. Below `bumped` a page is cut into runs without a gap: tables' buckets, of which one has an
+//!    entry, and unused ones, whose first line says how long they are.
+//! 2. Whose a run is and how long is found by one of its entries: the hash of its key names the
+//!    table, and the table starts with the run.
+
+use super::Items;
+use super::bucket::Bucket;
+use super::range::RangeIndex;
+use crate::slab::{LineId, PAGE_LINES, Slab};
+
+/// Moving a page's runs together costs so much per run that it should gain a line for this many.
+const RUNS_PER_LINE: usize = 4;
+/// Pages are emptied when more than one in this many lines, and another page's, are unused.
+const UNUSED_DIVISOR: usize = 8;
+
+/// A page of the index.
+#[derive(Clone, Copy, Debug)]
+struct RunPage {
+    page: u32,
+    /// Lines below this one were handed out.
+    bumped: u16,
+    /// Lines of tables.
+    used: u16,
+    /// Runs of tables.
+    runs: u16,
+}
+
+impl RunPage {
+    /// Lines behind the last run.
+    fn room(&self) -> usize {
+        PAGE_LINES - usize::from(self.bumped)
+    }
+
+    /// Lines that no table has.
+    fn unused(&self) -> usize {
+        PAGE_LINES - usize::from(self.used)
+    }
+
+    fn is_worth_packing(&self) -> bool {
+        self.unused() * RUNS_PER_LINE >= usize::from(self.runs)
+    }
+}
+
+/// A table's place in the index.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    range: u16,
+    number: usize,
+}
+
+/// What pool functions need besides the pool.
+pub(super) struct Surroundings<'a, I> {
+    pub(super) slab: &'a mut Slab,
+    pub(super) ranges: &'a mut [RangeIndex],
+    pub(super) items: &'a I,
+}
+
+impl<I: Items> Surroundings<'_, I> {
+    fn run_at(&self, line: LineId) -> (Option<Owner>, usize) {
+        run_at(self.slab, self.ranges, self.items, line)
+    }
+
+    /// Moves a run of `count` lines.
+    fn move_run(&mut self, owner: Owner, from: LineId, to: LineId, count: usize) {
+        self.slab.copy_lines(from, to, count);
+        self.ranges[usize::from(owner.range)]
+            .table_mut(owner.number)
+            .set_start(to);
+    }
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub(super) struct Pool {
+    pages: Vec<RunPage>,
+    used: usize,
+}
+
+impl Pool {
+    /// Bytes of the list of pages, on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.pages.capacity() * size_of::<RunPage>()
+    }
+
+    /// A run of lines, of undefined content; `None` if there is no page for it. May move other runs.
+    ///
+    /// O(pages of the index), and now and then the runs of a page.
+    pub(super) fn allocate<I: Items>(
+        &mut self,
+        around: &mut Surroundings<'_, I>,
+        count: usize,
+    ) -> Option<LineId> {
+        let place = self
+            .place_for(around, count, usize::MAX)
+            .or_else(|| self.add_page(around.slab))
+            .or_else(|| {
+                let place = self.most_unused(usize::MAX, |page| page.unused() >= count)?;
+                self.pack(around, place);
+                Some(place)
+            })?;
+        Some(self.bump(place, count))
+    }
+
+    /// Takes back a run.
+    pub(super) fn free(&mut self, slab: &mut Slab, start: LineId, count: usize) {
+        if count == 0 {
+            return;
+        }
+        slab.lines_mut(start, 1)[0] = Bucket::unused(count);
+        let place = slab.index_place(start.page()) as usize;
+        let page = &mut self.pages[place];
+        let lines = u16::try_from(count).expect("a run is within a page");
+        page.used -= lines;
+        page.runs -= 1;
+        self.used -= count;
+        if start.in_page() + count == usize::from(page.bumped) {
+            page.bumped -= lines;
+        }
+        if page.used == 0 {
+            slab.release_index_page(page.page);
+            self.pages.swap_remove(place);
+            if let Some(moved) = self.pages.get(place) {
+                slab.set_index_place(moved.page, place_of(place));
+            }
+        }
+    }
+
+    /// Cuts a run into two, which are freed each for itself from then on. Parts without lines
+    /// are no runs.
+    pub(super) fn cut(&mut self, slab: &Slab, start: LineId, parts: [usize; 2]) {
+        if parts.iter().all(|&count| count > 0) {
+            let place = slab.index_place(start.page()) as usize;
+            self.pages[place].runs += 1;
+        }
+    }
+
+    /// Gives all pages back. What is in them is nobody's any more.
+    pub(super) fn clear(&mut self, slab: &mut Slab) {
+        for page in std::mem::take(&mut self.pages) {
+            slab.release_index_page(page.page);
+        }
+        self.used = 0;
+    }
+
+    /// Whether a page should be emptied into the others.
+    pub(super) fn is_wasteful(&self) -> bool {
+        let unused = self.pages.len() * PAGE_LINES - self.used;
+        unused > self.used / UNUSED_DIVISOR + PAGE_LINES
+    }
+
+    /// Moves the runs of the emptiest page to others, as far as they fit.
+    pub(super) fn empty_page<I: Items>(&mut self, around: &mut Surroundings<'_, I>) {
+        let Some(mut place) = self.most_unused(usize::MAX, |_| true) else {
+            return;
+        };
+        let RunPage { page, bumped, .. } = self.pages[place];
+        let mut line = 0;
+        while line < usize::from(bumped) {
+            let from = LineId::new(page, line);
+            let (owner, count) = around.run_at(from);
+            line += count;
+            let Some(owner) = owner else {
+                continue;
+            };
+            let Some(target) = self.place_for(around, count, place) else {
+                return;
+            };
+            let to = self.bump(target, count);
+            around.move_run(owner, from, to, count);
+            let is_last = usize::from(self.pages[place].used) == count;
+            self.free(around.slab, from, count);
+            if is_last {
+                return;
+            }
+            place = around.slab.index_place(page) as usize;
+        }
+    }
+
+    /// A page but for one with room behind its last run, made by packing it if need be.
+    fn place_for<I: Items>(
+        &mut self,
+        around: &mut Surroundings<'_, I>,
+        count: usize,
+        but: usize,
+    ) -> Option<usize> {
+        let roomy = self.pages.iter().enumerate();
+        let roomy = roomy.filter(|&(place, page)| place != but && page.room() >= count);
+        if let Some((place, _)) = roomy.min_by_key(|(_, page)| page.room()) {
+            return Some(place);
+        }
+        let is_wanted = |page: &RunPage| page.unused() >= count && page.is_worth_packing();
+        let place = self.most_unused(but, is_wanted)?;
+        self.pack(around, place);
+        Some(place)
+    }
+
+    fn most_unused(&self, but: usize, is_wanted: impl Fn(&RunPage) -> bool) -> Option<usize> {
+        let pages = self.pages.iter().enumerate();
+        let wanted = pages.filter(|&(place, page)| place != but && is_wanted(page));
+        let (place, _) = wanted.max_by_key(|(_, page)| page.unused())?;
+        Some(place)
+    }
+
+    fn add_page(&mut self, slab: &mut Slab) -> Option<usize> {
+        let place = self.pages.len();
+        let page = slab.take_index_page(place_of(place))?;
+        if place == self.pages.capacity() {
+            self.pages.reserve_exact(place.div_ceil(4).max(1));
+        }
+        self.pages.push(RunPage {
+            page,
+            bumped: 0,
+            used: 0,
+            runs: 0,
+        });
+        Some(place)
+    }
+
+    fn bump(&mut self, place: usize, count: usize) -> LineId {
+        let page = &mut self.pages[place];
+        assert!(page.room() >= count);
+        let start = LineId::new(page.page, usize::from(page.bumped));
+        let lines = u16::try_from(count).expect("a run is within a page");
+        page.bumped += lines;
+        page.used += lines;
+        page.runs += 1;
+        self.used += count;
+        start
+    }
+
+    /// Moves a page's runs together, so that all that is unused is behind them.
+    fn pack<I: Items>(&mut self, around: &mut Surroundings<'_, I>, place: usize) {
+        let RunPage { page, bumped, .. } = self.pages[place];
+        let (mut line, mut packed) = (0, 0);
+        while line < usize::from(bumped) {
+            let from = LineId::new(page, line);
+            let (owner, count) = around.run_at(from);
+            line += count;
+            let Some(owner) = owner else {
+                continue;
+            };
+            let to = LineId::new(page, packed);
+            if from != to {
+                around.move_run(owner, from, to, count);
+            }
+            packed += count;
+        }
+        let page = &mut self.pages[place];
+        assert!(packed == usize::from(page.used));
+        page.bumped = page.used;
+    }
+
+    /// Panics unless the invariants hold.
+    pub(super) fn check_integrity(&self, slab: &Slab, ranges: &[RangeIndex], items: &impl Items) {
+        let mut tables = 0;
+        for (place, page) in self.pages.iter().enumerate() {
+            assert_eq!(slab.index_place(page.page) as usize, place);
+            let (mut line, mut used, mut runs) = (0, 0, 0);
+            while line < usize::from(page.bumped) {
+                let (owner, count) = run_at(slab, ranges, items, LineId::new(page.page, line));
+                assert!(count > 0, "empty run");
+                line += count;
+                if owner.is_some() {
+                    used += count;
+                    runs += 1;
+                }
+            }
+            assert_eq!(line, usize::from(page.bumped), "runs of a page");
+            assert_eq!(used, usize::from(page.used), "lines of tables");
+            assert_eq!(runs, usize::from(page.runs), "tables in a page");
+            assert!(runs > 0, "page without a table");
+            tables += runs;
+        }
+        let with_buckets = ranges.iter().flat_map(RangeIndex::tables);
+        let with_buckets = with_buckets.filter(|table| table.buckets_count() > 0);
+        assert_eq!(with_buckets.count(), tables, "tables outside the pages");
+        let used = self.pages.iter().map(|page| usize::from(page.used)).sum();
+        assert_eq!(self.used, used, "lines of all tables");
+    }
+}
+
+/// The run that starts at a line: its owner, if it has one, and its length.
+fn run_at(
+    slab: &Slab,
+    ranges: &[RangeIndex],
+    items: &impl Items,
+    line: LineId,
+) -> (Option<Owner>, usize) {
+    let rest: &[Bucket] = slab.lines(line, PAGE_LINES - line.in_page());
+    if let Some(count) = rest[0].unused_count() {
+        return (None, count);
+    }
+    let mut entries = rest.iter().filter_map(|bucket| {
+        let slot = bucket.used().next()?;
+        Some(bucket.handle(slot))
+    });
+    let handle = entries.next().expect("a table has an entry");
+    let range = items.range(slab, handle);
+    let index = &ranges[usize::from(range)];
+    let number = index.number_of(items.hash(slab, handle));
+    let table = index.table(number);
+    assert!(table.start() == line, "a run starts where its table does");
+    (Some(Owner { range, number }), table.buckets_count())
+}
+
+fn place_of(place: usize) -> u32 {
+    u32::try_from(place).expect("an arena has fewer than 2^19 pages")
+}
