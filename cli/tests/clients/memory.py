@@ -14,6 +14,7 @@ from harness import require, rss_bytes, size_bytes, status_field
 from resp import Connection, Expected, bulk, encode
 
 BATCH_COUNT = 500
+COMERS_COUNT = 40
 PADDING = os.urandom(1 << 21)
 SET = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 SET_WITH_TTL = SET.replace(b"*3", b"*5") + b"$2\r\nEX\r\n$4\r\n3600\r\n"
@@ -71,6 +72,31 @@ def fill(port, name, count, ttl_share, seed):
     return total
 
 
+def come_and_go(port, count, seed):
+    """Clients, some dozens at a time, that leave commands unfinished or read no replies."""
+    generator = random.Random(f"{seed} come and go")
+    crowd = []
+    for _ in range(count):
+        link = Connection(port, timeout=30)
+        crowd.append(link)
+        kind = generator.randrange(4)
+        key = b"comer:%d" % generator.getrandbits(20)
+        if kind == 0:
+            size = generator.randrange(60_000)
+            link.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000\r\n" + PADDING[:size])
+        elif kind == 1:
+            value = PADDING[:generator.randrange(40_000)]
+            require(link.call("SET", key, value) == b"OK", "SET of a client that just came")
+            link.send(encode("GET", key) * 20)
+        else:
+            link.call("GET", key)
+        if len(crowd) > COMERS_COUNT:
+            crowd.pop(generator.randrange(len(crowd))).close()
+    for link in crowd:
+        link.close()
+    return 0
+
+
 def every_size_fits(port):
     """After all that, an item of any size is still taken and read back."""
     with Connection(port) as link:
@@ -83,7 +109,9 @@ def every_size_fits(port):
 
 @check(timeout=120, dispatch=("borrow",))
 def stays_under_its_limit(context):
-    """SETs of mixed sizes, many times the limit: VmRSS under limit + base, no error, ever."""
+    """SETs of mixed sizes, many times the limit, while clients come and go: VmRSS under limit + base,
+    no error, ever.
+    """
     limit = "256MiB" if context.long else "64MiB"
     count = 10_000_000 if context.long else 400_000
     with context.serve(max_memory=limit) as server:
@@ -92,13 +120,16 @@ def stays_under_its_limit(context):
         allowed = size_bytes(limit) + base
         started = time.monotonic()
         with RssSampler(server.pid) as sampler:
-            sent = sum(parallel(fill, [(server.port, b"m%d" % i, count // 2, 0.2, context.seed)
-                                       for i in range(2)], 110 * (8 if context.long else 1)))
+            clients = [(fill, server.port, b"m%d" % i, count // 2, 0.2, context.seed)
+                       for i in range(2)]
+            clients.append((come_and_go, server.port, count // 300, context.seed))
+            sent = sum(parallel(lambda call, *arguments: call(*arguments), clients,
+                                110 * (8 if context.long else 1)))
             every_size_fits(server.port)
         peak = max(sampler.peak, status_field(server.pid, "VmHWM"))
         with Connection(server.port) as link:
             held = link.call("DBSIZE")
-        context.note(f"{count} SETs of {sent >> 20} MiB in {time.monotonic() - started:.1f} s; "
+        context.note(f"{count} SETs of {sent >> 20} MiB and {count // 300} clients in {time.monotonic() - started:.1f} s; "
                      f"{held} items held; VmRSS {at_start >> 20} MiB at start, "
                      f"{peak / 2**20:.1f} MiB at most, {allowed / 2**20:.1f} MiB allowed "
                      f"({base / 2**20:.1f} MiB base)")
