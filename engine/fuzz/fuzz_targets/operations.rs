@@ -396,7 +396,7 @@ fuzz_target!(|data: &[u8]| {
     } else {
         Eviction::S3Fifo
     };
-    let mut pair = Pair::new((350 + number % 2_000) * 1_024, eviction);
+    let mut pair = Pair::new((450 + number % 2_000) * 1_024, eviction);
     for calls in 0..CALLS_MAX {
         if input.0.is_empty() {
             break;

@@ -79,6 +79,7 @@ impl Cache {
             return;
         }
         let end = done + chunks_max.next_multiple_of(BATCH);
+        let mut steps_left = chunks_max;
         for done in (done..end).step_by(BATCH) {
             if self.slab.is_page_pinned(page) || self.slab.has_free_page() {
                 return self.stop_evacuation();
@@ -86,7 +87,10 @@ impl Cache {
             let batch = self.slab.page_chunks(page).skip(done).take(BATCH);
             self.prefetch_chunks(batch.clone());
             for chunk in batch {
-                self.empty_chunk(chunk);
+                if !self.empty_chunk(chunk, &mut steps_left) {
+                    self.evacuation = Some(Evacuation { page, done, needy });
+                    return;
+                }
                 if !self.slab.is_page_sealed(page) {
                     self.evacuation = None;
                     self.stats.pages_given_up += 1;
@@ -150,11 +154,16 @@ impl Cache {
         }
     }
 
-    /// Moves what is in a chunk of a sealed page, or evicts until it is free. Evicts at most one
-    /// item for each chunk of that page that becomes free.
-    fn empty_chunk(&mut self, chunk: Handle) {
+    /// Moves what is in a chunk of a sealed page, or evicts until it is free; false if that took all
+    /// the steps that are left. Evicts at most one item for each chunk of that page that becomes
+    /// free: where the least recently used are in the page itself, their chunks are of no use.
+    fn empty_chunk(&mut self, chunk: Handle, steps_left: &mut usize) -> bool {
         let class = self.slab.class_of(chunk);
         while self.slab.meta(chunk).kind() != Kind::Free {
+            if *steps_left == 0 {
+                return false;
+            }
+            *steps_left -= 1;
             if let Some(elsewhere) = self.slab.allocate(class) {
                 self.move_chunk(chunk, elsewhere, class);
             } else if !self.evict_next(class) {
@@ -163,6 +172,7 @@ impl Cache {
                 self.stats.evicted_early += 1;
             }
         }
+        true
     }
 
     /// Moves an item or a segment to a free chunk of its class. O(1).

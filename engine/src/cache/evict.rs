@@ -28,6 +28,7 @@ impl Cache {
             self.look_for_page(class);
         }
         self.evacuate(EVACUATED_CHUNKS_MAX);
+        let mut evictions_left = EVACUATED_CHUNKS_MAX;
         loop {
             if let Some(handle) = self.slab.allocate(class) {
                 // Before this page is full, another one can be empty.
@@ -36,7 +37,20 @@ impl Cache {
                 }
                 return Ok(handle);
             }
-            if self.evict_next(class) || self.slab.break_promise() {
+            if evictions_left == 0 && self.evacuation.is_some() {
+                // All that went was in the sealed page: take one of its chunks, and go on.
+                self.stop_evacuation();
+                if let Some(handle) = self.slab.allocate(class) {
+                    self.go_on_fitting();
+                    return Ok(handle);
+                }
+                continue;
+            }
+            if self.evict_next(class) {
+                evictions_left = evictions_left.saturating_sub(1);
+                continue;
+            }
+            if self.slab.break_promise() {
                 continue;
             }
             if let Some(handle) = self.slab.allocate_reserved(class) {

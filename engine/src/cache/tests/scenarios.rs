@@ -10,7 +10,7 @@ use crate::eviction::Eviction;
 use crate::key::{Key, KeyHasher};
 #[cfg(not(miri))]
 use crate::limits::ADVANCE_WORK_MAX;
-use crate::limits::{INDEX_MOVES_MAX, KEY_BYTES_MAX};
+use crate::limits::{EVACUATED_CHUNKS_MAX, INDEX_MOVES_MAX, KEY_BYTES_MAX};
 use crate::time::{Expiry, Time};
 
 const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
@@ -828,4 +828,52 @@ fn free_chunks_of_one_size_become_room_for_another_at_no_cost() {
         assert!(evicted < 100, "{evicted} evicted while half is free");
         cache.check_integrity();
     }
+}
+
+/// Classes that start from nothing in a cache full of the smallest items, whose pages have 2,730
+/// chunks: they take pages of the reserve, which is filled again while others write.
+#[test]
+#[cfg(not(miri))]
+fn no_call_empties_more_than_its_share_of_a_page() {
+    for eviction in POLICIES {
+        // With none used the oldest lie in the order of their pages; used ones stay where others go.
+        for used_step in [None, Some(3)] {
+            no_call_empties_more_under(eviction, used_step);
+        }
+    }
+}
+
+#[cfg(not(miri))]
+fn no_call_empties_more_under(eviction: Eviction, used_step: Option<usize>) {
+    // What a set empties by the way, at most, and what the index or the limit ask for. An item that
+    // moves for another that goes counts twice.
+    const DEPARTURES_MAX: u64 = 2 * 2 * EVACUATED_CHUNKS_MAX as u64;
+    let mut cache = cache_with(16 * MIB, eviction);
+    let (mut next, mut most, mut started) = (0u32, 0, 0);
+    let mut set = |cache: &mut Cache, len: usize| {
+        let bytes = next.to_le_bytes();
+        next += 1;
+        let before = cache.departures;
+        cache
+            .set(&key(&bytes), &vec![b'v'; len], Expiry::Never, Time(0))
+            .expect("fits");
+        cache.departures - before
+    };
+    while cache.stats().evicted == 0 || cache.slab.is_over() {
+        set(&mut cache, 1);
+    }
+    for number in (0u32..1 << 20).step_by(used_step.unwrap_or(1 << 20)) {
+        cache.touch(&key(&number.to_le_bytes()), Time(0));
+    }
+    for len in (30..4_000).step_by(110) {
+        most = most.max(set(&mut cache, len));
+        started += 1;
+        for _ in 0..120 {
+            most = most.max(set(&mut cache, 1));
+        }
+    }
+    assert!(started > 30 && most > 48, "{most} departures at most");
+    assert!(most <= DEPARTURES_MAX, "{most} departures in one call");
+    assert!(!cache.slab.is_over(), "the reserve is whole again");
+    cache.check_integrity();
 }
