@@ -376,7 +376,7 @@ impl Data {
         let is_known = sender == Some(message.from_incarnation);
         let checks = !self.faithless.ignores_terms;
         let is_mine = message.to == self.me && message.to_incarnation == self.incarnation;
-        if checks && (!is_current || !is_mine || !is_known || !self.is_named(&topology)) {
+        if !is_mine || !is_known || !self.is_named(&topology) || (checks && !is_current) {
             return None;
         }
         match message.body {

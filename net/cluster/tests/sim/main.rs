@@ -14,10 +14,15 @@ mod world;
 
 use std::time::Instant;
 
+use fulmar_cluster::coordinator::Sabotage;
+
+use data::Faithless;
 use world::{Options, Report, run};
 
 /// Schedules of a usual run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
+/// Schedules in which something that is broken has to show.
+const SABOTAGED_SEEDS: u64 = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -85,6 +90,84 @@ fn schedules_keep_the_invariants() {
     println!("{}", summarize(&reports));
     println!("in {} ms", started.elapsed().as_millis());
     assert!(violations.is_empty(), "seeds {violations:?}");
+}
+
+/// The first seeds until a checker that says `words` notices what is broken.
+fn notices(options: Options, words: &str) {
+    let violations = (0..SABOTAGED_SEEDS).filter_map(|seed| run(seed, options).violation);
+    let mut others = Vec::new();
+    for violation in violations {
+        if violation.contains(words) {
+            return;
+        }
+        others.push(violation);
+    }
+    panic!("nothing says {words:?}, but {others:?}");
+}
+
+#[test]
+fn quorums_that_are_too_small_are_noticed() {
+    let sabotage = Sabotage {
+        quorum_less: 1,
+        ..Sabotage::default()
+    };
+    let options = Options {
+        sabotage,
+        ..Options::default()
+    };
+    notices(options, "has two topologies");
+}
+
+#[test]
+fn processes_that_ignore_their_incarnation_are_noticed() {
+    let sabotage = Sabotage {
+        ignores_incarnations: true,
+        ..Sabotage::default()
+    };
+    let options = Options {
+        sabotage,
+        ..Options::default()
+    };
+    notices(options, "acts");
+}
+
+#[test]
+fn promises_without_seals_are_noticed() {
+    let faithless = Faithless {
+        never_seals: true,
+        ..Faithless::default()
+    };
+    let options = Options {
+        faithless,
+        is_deaf: true,
+        ..Options::default()
+    };
+    notices(options, "voted");
+}
+
+#[test]
+fn followers_that_ignore_terms_are_noticed() {
+    let faithless = Faithless {
+        ignores_terms: true,
+        ..Faithless::default()
+    };
+    let options = Options {
+        faithless,
+        ..Options::default()
+    };
+    notices(options, "voted for term");
+}
+
+/// The same schedules as in `promises_without_seals_are_noticed`, with seals.
+#[test]
+fn members_that_some_do_not_hear_lose_nothing() {
+    let options = Options {
+        is_deaf: true,
+        ..Options::default()
+    };
+    for seed in 0..SABOTAGED_SEEDS / 10 {
+        assert_eq!(run(seed, options).violation, None, "seed {seed}");
+    }
 }
 
 #[test]

@@ -49,7 +49,9 @@ pub(crate) struct Node {
     pub(crate) is_paused: bool,
     pub(crate) inbox: Vec<Input>,
     pub(crate) disk_ms: u64,
-    pub(crate) disk_free_ms: u64,
+    /// Whether the disk is busy, and what it is to write next: the newest of what was asked for.
+    pub(crate) is_writing: bool,
+    pub(crate) to_write: Option<(u64, Saved)>,
     pub(crate) wake_ms: u64,
     pub(crate) start: Start,
     /// The clock, which nobody sets, differs from that of others by this, and goes faster or slower.
@@ -71,7 +73,8 @@ impl Node {
             is_paused: false,
             inbox: Vec::new(),
             disk_ms: DISK_MS,
-            disk_free_ms: 0,
+            is_writing: false,
+            to_write: None,
             wake_ms: 0,
             start,
             offset_ms: random.below(1 << 30),
@@ -100,7 +103,8 @@ impl Node {
         self.is_paused = false;
         self.inbox.clear();
         self.wake_ms = 0;
-        self.disk_free_ms = 0;
+        self.is_writing = false;
+        self.to_write = None;
         let member = Member {
             id: self.id,
             incarnation: self.incarnation,

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     pub(crate) has_real_placement: bool,
     /// Without faults of chance.
     pub(crate) is_calm: bool,
+    /// Five nodes with slow disks, of which one and three others don't hear each other, while their
+    /// streams are open: it is accused by a quorum, and has one.
+    pub(crate) is_deaf: bool,
 }
 
 /// What came of a schedule.
@@ -119,13 +122,19 @@ impl World {
         let mut random = Random::new(seed);
         let slots =
             [1, 2, 3, 3, 3, 4, 5, 5, 5, 6][usize::try_from(random.below(10)).expect("small")];
+        let slots = if options.is_deaf { 5 } else { slots };
         let rules = Rules {
             minority: if random.permille(700) {
                 Minority::Serve
             } else {
                 Minority::Refuse
             },
-            replicas_wanted: [0, 1, 1, 2][usize::try_from(random.below(4)).expect("small")],
+            replicas_wanted: match random.below(4) {
+                _ if options.is_deaf => 2,
+                0 => 0,
+                1 | 2 => 1,
+                _ => 2,
+            },
             slots,
             faithless: options.faithless,
             sabotage: options.sabotage,
@@ -171,7 +180,21 @@ impl World {
             let wait_ms = self.random.below(wait_ms);
             self.scheduler.after(wait_ms, Job::Boot { slot });
         }
-        if !options.is_calm {
+        if options.is_deaf {
+            self.network.delay_max_ms = 80;
+            self.nodes.iter_mut().for_each(|node| node.disk_ms = 120);
+            for time in 2..faults::LAST_MS / 2_000 {
+                let one = self.random.below(5);
+                let others = 0b111 << ((one + 1 + self.random.below(2)) % 5);
+                let (from, to) = (1 << one, (others | others >> 5) & 0b1_1111);
+                let fault = Fault::Deaf {
+                    from,
+                    to,
+                    ms: 1_500,
+                };
+                self.scheduler.at(2_000 * time, Job::Fault(fault));
+            }
+        } else if !options.is_calm {
             for (at, fault) in faults::schedule(usize::from(slots), &mut self.random) {
                 self.scheduler.at(at, Job::Fault(fault));
             }
@@ -238,6 +261,8 @@ impl World {
                 let node = &mut self.nodes[slot];
                 if node.life == life {
                     node.saved = saved;
+                    node.is_writing = false;
+                    self.write(slot);
                     let input = Input::Persisted(serial);
                     return self.handle(Job::Input {
                         slot,
@@ -457,21 +482,8 @@ impl World {
             }
             Event::Datagram { to, bytes } => self.transmit(slot, to, Packet::Datagram(bytes)),
             Event::Persist { serial, saved } => {
-                let disk_ms = self.nodes[slot].disk_ms;
-                let wait_ms = self.random.between(1, disk_ms.max(1));
-                let now_ms = self.now_ms();
-                let node = &mut self.nodes[slot];
-                node.disk_free_ms = node.disk_free_ms.max(now_ms) + wait_ms;
-                let (at, life) = (node.disk_free_ms, node.life);
-                self.scheduler.at(
-                    at,
-                    Job::Written {
-                        slot,
-                        life,
-                        serial,
-                        saved,
-                    },
-                );
+                self.nodes[slot].to_write = Some((serial, saved));
+                self.write(slot);
             }
             Event::Install(topology) => return self.install(slot, topology),
             Event::Seal {
@@ -506,6 +518,26 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Starts to write what is to be written, unless the disk is busy.
+    fn write(&mut self, slot: usize) {
+        let node = &mut self.nodes[slot];
+        if node.is_writing {
+            return;
+        }
+        if let Some((serial, saved)) = node.to_write.take() {
+            node.is_writing = true;
+            let wait_ms = self.random.between(1, node.disk_ms.max(1));
+            let life = node.life;
+            let job = Job::Written {
+                slot,
+                life,
+                serial,
+                saved,
+            };
+            self.scheduler.after(wait_ms, job);
+        }
     }
 
     fn install(&mut self, slot: usize, topology: Arc<Topology>) -> Verdict {

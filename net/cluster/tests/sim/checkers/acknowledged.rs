@@ -15,8 +15,8 @@ type Process = (NodeId, Incarnation);
 
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledged {
-    /// By range and write: who acknowledged it and still has it.
-    holders: BTreeMap<Range, BTreeMap<u64, BTreeSet<Process>>>,
+    /// By range and write: the term of its acknowledgement, and who gave one and still has it.
+    holders: BTreeMap<Range, BTreeMap<u64, (Term, BTreeSet<Process>)>>,
     /// By topology: who promised before it was built.
     voters: Vec<(Arc<Topology>, BTreeSet<Process>)>,
     /// By range: where the newest reign started.
@@ -43,7 +43,8 @@ impl Acknowledged {
         let holders = self.holders.entry(range).or_default();
         for &write in writes {
             self.count += 1;
-            holders.entry(write).or_default().insert(by);
+            let (_, holders) = holders.entry(write).or_insert((term, BTreeSet::new()));
+            holders.insert(by);
         }
         if let Some((newest, log, voters)) = self.reigns.get(&range)
             && *newest > term
@@ -70,7 +71,7 @@ impl Acknowledged {
         };
         let has: BTreeSet<u64> = has.iter().copied().collect();
         for write in had.iter().filter(|write| !has.contains(write)) {
-            if let Some(holders) = holders.get_mut(write) {
+            if let Some((_, holders)) = holders.get_mut(write) {
                 holders.remove(&holder);
             }
         }
@@ -78,11 +79,11 @@ impl Acknowledged {
 
     /// A process is gone, with all that it held.
     pub(crate) fn died(&mut self, holder: Process) {
-        for holders in self
+        let writes = self
             .holders
             .values_mut()
-            .flat_map(|writes| writes.values_mut())
-        {
+            .flat_map(|writes| writes.values_mut());
+        for (_, holders) in writes {
             holders.remove(&holder);
         }
     }
@@ -105,7 +106,15 @@ impl Acknowledged {
         };
         let holders = self.holders.entry(range).or_default();
         let has: BTreeSet<u64> = log.iter().copied().collect();
-        for (write, holders) in holders.iter() {
+        // A node that slept may begin a reign that is long over.
+        let is_late = self
+            .reigns
+            .get(&range)
+            .is_some_and(|(newest, _, _)| *newest > term);
+        for (write, (acknowledged, holders)) in holders.iter() {
+            if is_late || *acknowledged >= term {
+                continue;
+            }
             self.checked += 1;
             let holds = |holder: &&Process| voters.contains(holder);
             if let Some(holder) = holders.iter().find(holds)
@@ -118,6 +127,9 @@ impl Acknowledged {
                     term.0
                 ));
             }
+        }
+        if is_late {
+            return Ok(());
         }
         // What was lost by right may not come back as a duty.
         holders.retain(|write, _| has.contains(write));
