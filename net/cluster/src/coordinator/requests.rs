@@ -1,6 +1,6 @@
 //! What nodes want of the next topology: to join, to leave, to have a full copy counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::timing::{JOINER_MS, JOINERS_MAX, LEAVE_MS, REPEAT_MS, REPORT_FANOUT, RESEND_MS};
 use super::{Coordinator, Event, Start};
@@ -12,7 +12,7 @@ use crate::{Incarnation, Member, NodeId, Range, Term, Time, Topology};
 pub(super) struct Requests {
     joiners: BTreeMap<NodeId, (Member, Time)>,
     leaving: BTreeMap<NodeId, Time>,
-    complete: HashMap<(NodeId, Range), (Incarnation, Term)>,
+    complete: BTreeMap<(NodeId, Range), (Incarnation, Term)>,
     /// Counts changes of the above.
     version: u64,
     /// Nodes without a cluster that answered.

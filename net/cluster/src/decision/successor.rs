@@ -1,6 +1,6 @@
 //! The topology that follows another: who is a member of it, and who takes over orphaned ranges.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::message::Position;
 use crate::topology::{COPIES_MAX, CopyList, MEMBERS_MAX};
@@ -87,7 +87,7 @@ fn next_members(base: &Topology, change: &Change) -> Vec<Member> {
 /// Who can take over what.
 struct Heirs {
     /// What members are: whether their copies are still there, and the number of their primaries.
-    members: HashMap<NodeId, Heir>,
+    members: BTreeMap<NodeId, Heir>,
     /// The sealed holders' positions, by range.
     positions: Vec<Vec<(NodeId, Position)>>,
 }

@@ -20,7 +20,7 @@ pub(crate) struct Owners {
     disturbed_ms: u64,
     /// When the only disturbance since the last quiet moment was one crash.
     crash_ms: Option<u64>,
-    disturbances: u64,
+    is_restart: bool,
     /// Times from a crash to an owner.
     pub(crate) failovers_ms: Vec<u64>,
 }
@@ -29,7 +29,6 @@ impl Owners {
     /// Something happened that may take a range its owner.
     pub(crate) fn disturbed(&mut self, now_ms: u64) {
         self.disturbed_ms = now_ms;
-        self.disturbances += 1;
         self.crash_ms = None;
     }
 
@@ -48,9 +47,10 @@ impl Owners {
         is_restart: bool,
         has_owner: &BTreeMap<Range, bool>,
     ) -> Verdict {
-        if !is_calm {
+        if !is_calm || is_restart != self.is_restart {
             self.disturbed(now_ms);
         }
+        self.is_restart = is_restart;
         for (&range, &has_owner) in has_owner {
             if !has_owner {
                 let since = *self.missing.entry(range).or_insert(now_ms);
