@@ -33,7 +33,10 @@ mod coordinator;
 mod event;
 mod handover;
 mod liveness;
+#[cfg(test)]
+mod operator_tests;
 mod outbox;
+mod receive;
 mod requests;
 mod steer;
 #[cfg(test)]

@@ -1,245 +1,235 @@
-//! A few coordinators on a perfect network: what operators ask of them.
+//! One coordinator alone, its surroundings by hand; whole clusters are in `tests/sim`.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use super::timing::EPOCH_GAP_MS;
-use super::{Config, Coordinator, Event, Saved, SealedPosition, Start};
-use crate::decision::samples::member;
-use crate::message::Moves;
-use crate::placement::Limits;
-use crate::topology::Copies;
-use crate::{ClusterId, NodeId, Range, Seq, Time, Topology};
+use super::timing::{HOLD_MS, PAUSE_MS, QUORUM_LOST_MS};
+use super::{Config, Coordinator, Event, Minority, Saved, SealedPosition, Serving, Start};
+use crate::decision::Ballot;
+use crate::decision::samples::{copies, member, topology_of};
+use crate::message::{Accused, Envelope, HandOver, Heartbeat, Message};
+use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, Seq, Time, Topology};
 
-const STEP_MS: u64 = 10;
+const START: Time = Time(100_000);
 
-/// Nodes whose copies become whole as soon as they are learners, and who catch up at once.
-struct Network {
-    nodes: BTreeMap<NodeId, Coordinator>,
-    left: Vec<NodeId>,
-    now: Time,
-}
-
-impl Network {
-    /// Nodes 1 to `count`, the first of which founds; runs until all is in balance.
-    fn new(count: u64) -> Self {
-        let mut network = Self {
-            nodes: BTreeMap::new(),
-            left: Vec::new(),
-            now: Time(1_000),
-        };
-        (1..=count).for_each(|id| network.start(id));
-        network.run(30_000);
-        network
-    }
-
-    fn start(&mut self, id: u64) {
-        let start = match id {
-            1 => Start::Found(ClusterId(7)),
-            _ => Start::Join { targets: 1 },
-        };
-        let mut config = Config::new(member(id), Saved::default(), start);
-        config.limits = Limits {
-            learners_per_node_max: 2_048,
-            handovers_max: 2_048,
-        };
-        let coordinator = Coordinator::new(config, self.now);
-        self.nodes.insert(NodeId(id), coordinator);
-    }
-
-    fn run(&mut self, ms: u64) {
-        let until = self.now.plus_ms(ms);
-        while self.now < until {
-            self.now = self.now.plus_ms(STEP_MS);
-            let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-            for id in ids {
-                let now = self.now;
-                let node = self.node(id);
-                if now >= node.next_deadline() {
-                    node.handle_timeout(now);
-                }
-                while let Some(event) = self.node(id).poll_event() {
-                    self.carry_out(id, event);
-                }
-            }
-        }
-    }
-
-    fn carry_out(&mut self, id: NodeId, event: Event) {
-        let now = self.now;
-        match event {
-            Event::Send { to, envelope } => {
-                if let Some(node) = self.nodes.get_mut(&to) {
-                    node.handle_message(now, envelope);
-                }
-            }
-            Event::Hello { envelope, .. } => self.node(NodeId(1)).handle_message(now, envelope),
-            Event::Datagram { to, bytes } => {
-                if let Some(node) = self.nodes.get_mut(&to) {
-                    node.handle_datagram(now, &bytes);
-                }
-            }
-            Event::Persist { serial, .. } => self.node(id).handle_persisted(now, serial),
-            Event::Install(topology) => {
-                let is_learned = |copies: &Copies| copies.learners.contains(&id);
-                let learned = topology.ranges().filter(|(_, copies)| is_learned(copies));
-                let learned: Vec<Range> = learned.map(|(range, _)| range).collect();
-                self.node(id).handle_complete(now, &learned);
-            }
-            Event::Seal { serial, ranges, .. } => {
-                let topology = self.topology();
-                let position = |range| SealedPosition {
-                    range,
-                    term: topology.copies(range).term,
-                    seq: Seq(1),
-                    is_complete: true,
-                };
-                let positions: Vec<_> = ranges.into_iter().map(position).collect();
-                self.node(id).handle_sealed(now, serial, &positions);
-            }
-            Event::Hold(hand_overs) => {
-                let ranges: Vec<Range> = hand_overs.iter().map(|one| one.range).collect();
-                self.node(id).handle_held(now, &ranges);
-            }
-            Event::Release(_) => {}
-            Event::Left => self.left.push(id),
-        }
-    }
-
-    fn node(&mut self, id: NodeId) -> &mut Coordinator {
-        self.nodes.get_mut(&id).expect("started")
-    }
-
-    /// The newest decided one.
-    fn topology(&self) -> Topology {
-        let decided = self.nodes.values().filter_map(|node| node.decided());
-        let newest = decided.max_by_key(|topology| topology.epoch());
-        (**newest.expect("one was founded")).clone()
-    }
-
-    fn primaries(&self, id: u64) -> usize {
-        let topology = self.topology();
-        let ranges = topology.ranges();
-        ranges
-            .filter(|(_, copies)| copies.primary == NodeId(id))
-            .count()
-    }
-
-    fn learners(&self, id: u64) -> usize {
-        let topology = self.topology();
-        let ranges = topology.ranges();
-        let learned = ranges.filter(|(_, copies)| copies.learners.contains(&NodeId(id)));
-        learned.count()
+fn ballot(counter: u64, id: u64) -> Ballot {
+    Ballot {
+        counter,
+        id: NodeId(id),
+        incarnation: Incarnation(1),
     }
 }
 
-#[test]
-fn a_node_that_leaves_hands_everything_over_at_once() {
-    let mut network = Network::new(3);
-    assert!(network.primaries(2) >= 682);
-    let epoch = network.topology().epoch();
-    let now = network.now;
-    network.node(NodeId(2)).handle_leave(now);
-    network.run(1_000);
-    assert_eq!(network.left, [NodeId(2)]);
-    let topology = network.topology();
-    assert_eq!(topology.epoch(), epoch.next());
-    assert!(topology.member(NodeId(2)).is_none());
-    assert_eq!(network.primaries(1) + network.primaries(3), 2_048);
-    let kept = topology
-        .ranges()
-        .filter(|(_, copies)| !copies.replicas.is_empty());
-    assert!(kept.count() >= 682, "what did not touch it is as it was");
+/// Node 2 of three, a replica of all ranges.
+fn follower(minority: Minority) -> Coordinator {
+    member_of(
+        topology_of(5, &[1, 2, 3], copies(1, &[2], &[], 4)),
+        minority,
+    )
 }
 
-#[test]
-fn the_last_node_leaves_at_once() {
-    let mut network = Network::new(1);
-    let now = network.now;
-    network.node(NodeId(1)).handle_leave(now);
-    network.run(STEP_MS);
-    assert_eq!(network.left, [NodeId(1)]);
-}
-
-#[test]
-fn a_claim_makes_primaries_of_replicas_and_is_not_undone_at_once() {
-    let mut network = Network::new(3);
-    let now = network.now;
-    let replicas = {
-        let topology = network.topology();
-        let ranges = topology.ranges();
-        ranges
-            .filter(|(_, copies)| copies.replicas.contains(&NodeId(3)))
-            .count()
+fn member_of(topology: Topology, minority: Minority) -> Coordinator {
+    let saved = Saved {
+        topology: Some(Arc::new(topology)),
+        vote: None,
     };
-    let before = network.primaries(3);
-    assert!(network.node(NodeId(3)).handle_fail_over(now));
-    network.run(5_000);
-    assert_eq!(network.primaries(3), before + replicas);
-    assert!(!network.node(NodeId(3)).is_failing_over());
-    network.run(40_000);
-    assert_eq!(network.primaries(3), before + replicas);
-    network.run(60_000);
+    let mut config = Config::new(member(2), saved, Start::Join { targets: 0 });
+    config.minority = minority;
+    let mut coordinator = Coordinator::new(config, START);
+    events(&mut coordinator);
+    coordinator
+}
+
+fn events(coordinator: &mut Coordinator) -> Vec<Event> {
+    std::iter::from_fn(|| coordinator.poll_event()).collect()
+}
+
+/// The messages among the events, with their targets.
+fn sent(events: &[Event]) -> Vec<(u64, Message)> {
+    let send = |event: &Event| match event {
+        Event::Send { to, envelope } => Some((to.0, envelope.message.clone())),
+        _ => None,
+    };
+    events.iter().filter_map(send).collect()
+}
+
+fn envelope(from: u64, message: Message) -> Envelope {
+    Envelope {
+        cluster: Some(ClusterId(7)),
+        from: NodeId(from),
+        from_incarnation: Incarnation(1),
+        to: Some(NodeId(2)),
+        to_incarnation: Some(Incarnation(1)),
+        epoch: Epoch(5),
+        branch: None,
+        message,
+    }
+}
+
+/// A heartbeat that answers what the coordinator sent at `echo`.
+fn hear(coordinator: &mut Coordinator, from: u64, now: Time, echo: Time) {
+    let heartbeat = Heartbeat {
+        nonce: now.0,
+        echo: echo.0,
+        is_asking: false,
+        has_quorum: true,
+    };
+    let mut bytes = Vec::new();
+    envelope(from, Message::Heartbeat(heartbeat)).encode(&mut bytes);
+    coordinator.handle_datagram(now, &bytes);
+}
+
+fn accuse(id: u64) -> Message {
+    let accused = Accused {
+        id: NodeId(id),
+        incarnation: Incarnation(1),
+        reborn: None,
+    };
+    Message::Prepare {
+        ballot: ballot(1, 3),
+        accused: vec![accused],
+    }
+}
+
+#[test]
+fn a_founder_serves_at_once() {
+    let start = Start::Found(ClusterId(7));
+    let config = Config::new(member(1), Saved::default(), start);
+    let mut coordinator = Coordinator::new(config, START);
+    let events = events(&mut coordinator);
     assert!(
-        network.primaries(3) <= 683,
-        "in the end balance is worth more"
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Install(_)))
     );
+    assert_eq!(coordinator.serves(START), Serving::Decided);
+    let topology = coordinator.topology().expect("founded");
+    assert_eq!(topology.members(), [member(1)]);
 }
 
 #[test]
-fn moves_rest_until_they_are_resumed() {
-    let mut network = Network::new(2);
-    let paused = Moves {
-        is_paused: true,
-        learners_per_node_max: None,
+fn a_promise_waits_for_the_disk_and_for_the_seal() {
+    let mut coordinator = follower(Minority::Serve);
+    let now = START.plus_ms(1);
+    coordinator.handle_message(now, envelope(3, accuse(1)));
+    let asked = events(&mut coordinator);
+    assert_eq!(sent(&asked), []);
+    let persist = asked.iter().find_map(|event| match event {
+        Event::Persist { serial, saved } => Some((*serial, saved.clone())),
+        _ => None,
+    });
+    let (serial, saved) = persist.expect("a vote is to be persisted");
+    assert_eq!(saved.vote.expect("a vote").promised, ballot(1, 3));
+    let seal = asked.iter().find_map(|event| match event {
+        Event::Seal {
+            serial,
+            nodes,
+            ranges,
+        } => Some((*serial, nodes.clone(), ranges.len())),
+        _ => None,
+    });
+    let (seal, nodes, ranges_count) = seal.expect("streams are to be sealed");
+    assert_eq!((nodes, ranges_count), (vec![NodeId(1)], 2_048));
+
+    let position = SealedPosition {
+        range: Range::of(b"key"),
+        term: Epoch(4),
+        seq: Seq(9),
+        is_complete: true,
     };
-    let now = network.now;
-    network.node(NodeId(2)).handle_steer(now, paused);
-    network.run(1_000);
-    assert!(network.nodes.values().all(|node| node.moves().is_paused));
-    network.start(3);
-    network.run(20_000);
-    assert_eq!(network.topology().members().len(), 3);
-    assert_eq!((network.primaries(3), network.learners(3)), (0, 0));
-    let now = network.now;
-    network.node(NodeId(1)).handle_steer(now, Moves::default());
-    network.run(30_000);
-    assert!((682..=683).contains(&network.primaries(3)));
+    coordinator.handle_sealed(now, seal, &[position]);
+    assert_eq!(sent(&events(&mut coordinator)), []);
+    coordinator.handle_persisted(now, serial);
+    let promised = sent(&events(&mut coordinator));
+    let [(3, Message::Promise { positions, .. })] = promised.as_slice() else {
+        panic!("not a promise to node 3: {promised:?}");
+    };
+    assert_eq!(positions[0].seq, Seq(9));
 }
 
 #[test]
-fn moves_go_as_fast_as_the_operator_says() {
-    let mut network = Network::new(2);
-    let slow = Moves {
-        is_paused: false,
-        learners_per_node_max: NonZeroU16::new(2),
+fn who_is_heard_is_not_given_up() {
+    let mut coordinator = follower(Minority::Serve);
+    let now = START.plus_ms(100);
+    hear(&mut coordinator, 1, now, START);
+    coordinator.handle_message(now, envelope(3, accuse(1)));
+    let alive = Message::Alive {
+        ballot: ballot(1, 3),
+        node: NodeId(1),
     };
-    let now = network.now;
-    network.node(NodeId(1)).handle_steer(now, slow);
-    network.run(1_000);
-    network.start(3);
-    for _ in 0..100 {
-        network.run(EPOCH_GAP_MS);
-        assert!(network.learners(3) <= 2);
+    assert_eq!(sent(&events(&mut coordinator)), [(3, alive)]);
+}
+
+#[test]
+fn messages_for_an_earlier_start_are_not_handled() {
+    let mut coordinator = follower(Minority::Serve);
+    let mut late = envelope(3, accuse(1));
+    late.to_incarnation = Some(Incarnation(0));
+    coordinator.handle_message(START, late);
+    let answers = events(&mut coordinator);
+    assert!(matches!(
+        answers.as_slice(),
+        [Event::Datagram { to: NodeId(3), .. }]
+    ));
+}
+
+#[test]
+fn a_minority_refuses_or_founds_a_branch() {
+    for minority in [Minority::Refuse, Minority::Serve] {
+        let mut coordinator = follower(minority);
+        let mut now = START;
+        while now < START.plus_ms(QUORUM_LOST_MS + 500) {
+            now = coordinator.next_deadline();
+            coordinator.handle_timeout(now);
+            for event in events(&mut coordinator) {
+                if let Event::Seal { serial, .. } = event {
+                    coordinator.handle_sealed(now, serial, &[]);
+                }
+            }
+        }
+        let is_serving = minority == Minority::Serve;
+        let expected = [Serving::Refused, Serving::Provisional][usize::from(is_serving)];
+        assert_eq!(coordinator.serves(now), expected);
+        assert_eq!(coordinator.is_provisional(), is_serving);
+        let primary = coordinator
+            .topology()
+            .expect("saved")
+            .copies(Range::of(b"key"));
+        assert_eq!(primary.primary, NodeId(1 + u64::from(is_serving)));
     }
-    assert_eq!(network.topology().members().len(), 3);
 }
 
 #[test]
-fn copies_are_made_at_once_instead_of_after_the_delay() {
-    let mut network = Network::new(3);
-    network.nodes.remove(&NodeId(3));
-    network.run(5_000);
-    let missing = |network: &Network| {
-        let topology = network.topology();
-        let ranges = topology.ranges();
-        ranges
-            .filter(|(_, copies)| copies.replicas.is_empty())
-            .count()
+fn after_a_pause_nothing_executes_before_a_fresh_answer() {
+    let mut coordinator = follower(Minority::Refuse);
+    let before = START.plus_ms(200);
+    hear(&mut coordinator, 1, before, START.plus_ms(150));
+    assert_eq!(coordinator.serves(before), Serving::Decided);
+    let after = before.plus_ms(PAUSE_MS + 1);
+    assert_eq!(coordinator.serves(after), Serving::Unconfirmed);
+    // An answer that was queued while it slept.
+    hear(&mut coordinator, 3, after, before);
+    assert_eq!(coordinator.serves(after), Serving::Unconfirmed);
+    let later = after.plus_ms(3);
+    hear(&mut coordinator, 1, later, after);
+    assert_eq!(coordinator.serves(later), Serving::Decided);
+}
+
+#[test]
+fn writes_are_not_held_for_long() {
+    let topology = topology_of(5, &[1, 2, 3], copies(2, &[1], &[], 4));
+    let mut coordinator = member_of(topology, Minority::Serve);
+    let range = Range::of(b"key");
+    let hand_over = HandOver {
+        range,
+        to: NodeId(1),
     };
-    assert!(missing(&network) > 600);
-    let now = network.now;
-    network.node(NodeId(2)).handle_steer(now, Moves::default());
-    network.run(30_000);
-    assert_eq!(missing(&network), 0);
+    let message = Message::HoldWrites(vec![hand_over]);
+    coordinator.handle_message(START, envelope(1, message));
+    assert_eq!(events(&mut coordinator), [Event::Hold(vec![hand_over])]);
+    coordinator.handle_held(START, &[range]);
+    let ready = Message::HandOverReady(vec![range]);
+    assert_eq!(sent(&events(&mut coordinator)), [(1, ready)]);
+    coordinator.handle_timeout(START.plus_ms(HOLD_MS));
+    let released = events(&mut coordinator);
+    assert!(released.contains(&Event::Release(vec![range])));
 }

@@ -9,6 +9,7 @@ mod network;
 mod node;
 mod place;
 mod random;
+mod scenarios;
 mod scheduler;
 mod world;
 

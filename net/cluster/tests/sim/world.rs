@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fulmar_cluster::coordinator::{Event, Minority, Sabotage, Saved, Serving, Start};
-use fulmar_cluster::{ClusterId, Incarnation, NodeId, Range, Topology};
+use fulmar_cluster::coordinator::{Coordinator, Event, Minority, Sabotage, Saved, Serving, Start};
+use fulmar_cluster::{ClusterId, Incarnation, NodeId, Range, Time, Topology};
 
 use crate::checkers::acknowledged::Acknowledged;
 use crate::checkers::epochs::Epochs;
@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) has_real_placement: bool,
     /// Without faults of chance.
     pub(crate) is_calm: bool,
+    /// So many nodes with one replica that serve in a minority, if not 0.
+    pub(crate) slots: u16,
     /// Five nodes with slow disks, of which one and three others don't hear each other, while their
     /// streams are open: it is accused by a quorum, and has one.
     pub(crate) is_deaf: bool,
@@ -123,13 +125,16 @@ impl World {
         let slots =
             [1, 2, 3, 3, 3, 4, 5, 5, 5, 6][usize::try_from(random.below(10)).expect("small")];
         let slots = if options.is_deaf { 5 } else { slots };
+        let is_given = options.slots > 0;
+        let slots = if is_given { options.slots } else { slots };
         let rules = Rules {
-            minority: if random.permille(700) {
+            minority: if random.permille(700) || is_given {
                 Minority::Serve
             } else {
                 Minority::Refuse
             },
             replicas_wanted: match random.below(4) {
+                _ if is_given => 1,
                 _ if options.is_deaf => 2,
                 0 => 0,
                 1 | 2 => 1,
@@ -218,6 +223,37 @@ impl World {
                 self.report.violation = Some(violation);
             }
         }
+    }
+
+    /// Runs until a time; nothing may be violated.
+    pub(crate) fn run_until(&mut self, time_ms: u64) {
+        while self.now_ms() < time_ms {
+            let job = self.scheduler.pop().expect("ticks never end");
+            self.handle(job).expect("nothing is violated");
+        }
+    }
+
+    /// Ends processes, or starts them again.
+    pub(crate) fn crash(&mut self, slot: usize) {
+        self.halt(slot);
+        self.owners.disturbed(self.now_ms());
+    }
+
+    pub(crate) fn restart(&mut self, slot: usize) {
+        self.boot(slot).expect("nothing is violated");
+    }
+
+    /// Calls a process, and does what it asks for.
+    pub(crate) fn call<T>(
+        &mut self,
+        slot: usize,
+        call: impl FnOnce(&mut Coordinator, Time) -> T,
+    ) -> T {
+        let now = self.nodes[slot].local(self.now_ms());
+        let process = self.nodes[slot].process.as_mut().expect("it runs");
+        let result = call(&mut process.coordinator, now);
+        self.drain(slot).expect("nothing is violated");
+        result
     }
 
     pub(crate) fn finish(mut self) -> Report {
@@ -662,7 +698,7 @@ impl World {
                 down_ms,
                 loses_directory,
             } => {
-                self.crash(slots, down_ms, loses_directory);
+                self.crash_some(slots, down_ms, loses_directory);
                 return;
             }
             Fault::Pause { slot, ms } => {
@@ -726,7 +762,7 @@ impl World {
         self.owners.disturbed(now_ms);
     }
 
-    fn crash(&mut self, slots: u64, down_ms: u64, loses_directory: bool) {
+    fn crash_some(&mut self, slots: u64, down_ms: u64, loses_directory: bool) {
         let now_ms = self.now_ms();
         for slot in (0..self.nodes.len()).filter(|slot| slots >> slot & 1 == 1) {
             if self.nodes[slot].process.is_some() {
