@@ -188,7 +188,8 @@ impl Coordinator {
             self.report(&topology, &Message::Complete(completions));
         }
         if self.requests.is_leaving() {
-            if topology.members().len() == 1 {
+            // Without a quorum, or if all are leaving, nobody lets it go.
+            if topology.members().len() == 1 || self.requests.has_waited(self.now) {
                 self.outbox.push(Event::Left);
             }
             self.report(&topology, &Message::Leave);

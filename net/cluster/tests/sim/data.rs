@@ -65,7 +65,7 @@ pub(crate) enum DataBody {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Copy {
     pub(crate) log: Log,
-    /// The term in which the last of the log was numbered.
+    /// The term of the decided reign that the log is of; an heir in a branch has none of its own.
     pub(crate) term: Term,
     pub(crate) is_complete: bool,
     syncs: u32,
@@ -108,6 +108,8 @@ pub(crate) struct Data {
     me: NodeId,
     incarnation: Incarnation,
     pub(crate) topology: Option<Arc<Topology>>,
+    /// What the topology is a branch of, or itself.
+    decided: Option<Arc<Topology>>,
     pub(crate) copies: BTreeMap<Range, Copy>,
     sealed: BTreeSet<NodeId>,
     hand_overs: Vec<HandOver>,
@@ -132,6 +134,7 @@ impl Data {
             me,
             incarnation,
             topology: None,
+            decided: None,
             copies: BTreeMap::new(),
             sealed: BTreeSet::new(),
             hand_overs: Vec::new(),
@@ -155,7 +158,8 @@ impl Data {
         })
     }
 
-    pub(crate) fn install(&mut self, topology: Arc<Topology>) {
+    pub(crate) fn install(&mut self, topology: Arc<Topology>, decided: Arc<Topology>) {
+        self.decided = Some(decided);
         let before = self.topology.replace(Arc::clone(&topology));
         self.sealed.clear();
         self.hand_overs.clear();
@@ -192,6 +196,7 @@ impl Data {
         topology: &Topology,
     ) {
         let me = self.me;
+        let is_heir = !self.is_decided(range, me);
         let copy = self.copies.entry(range).or_default();
         copy.is_held = false;
         copy.is_in_doubt = false;
@@ -200,7 +205,9 @@ impl Data {
         if copies.primary == me {
             let is_same = was_primary && old.is_some_and(|(old, _)| old.term == copies.term);
             copy.is_complete = true;
-            copy.term = copies.term;
+            if !is_heir {
+                copy.term = copies.term;
+            }
             if !is_same {
                 copy.acked.clear();
                 if topology.branch().is_none() {
@@ -228,6 +235,12 @@ impl Data {
                 has: Log::default(),
             });
         }
+    }
+
+    /// Whether a decision made this node the range's primary.
+    fn is_decided(&self, range: Range, primary: NodeId) -> bool {
+        let decided = self.decided.as_ref();
+        decided.is_some_and(|decided| decided.copies(range).primary == primary)
     }
 
     /// Positions of copies, and no more from these nodes.
@@ -305,8 +318,8 @@ impl Data {
     }
 
     /// Executes a write, unless writes are held.
-    pub(crate) fn write(&mut self, range: Range, write: u64, decided: &Topology) -> bool {
-        let is_heir = decided.copies(range).primary != self.me;
+    pub(crate) fn write(&mut self, range: Range, write: u64) -> bool {
+        let is_heir = !self.is_decided(range, self.me);
         let write = if is_heir { write | OF_HEIR } else { write };
         let Some(copy) = self.copies.get_mut(&range).filter(|copy| !copy.is_held) else {
             return false;
@@ -417,6 +430,7 @@ impl Data {
         if !is_current && !self.faithless.ignores_terms {
             return None;
         }
+        let is_heirs = !self.is_decided(range, from);
         let copy = self.copies.get_mut(&range)?;
         if !log.starts_with(&copy.log) {
             let had = Rc::clone(&copy.log);
@@ -425,7 +439,9 @@ impl Data {
         }
         let length = log.len();
         copy.log = log;
-        copy.term = term;
+        if !is_heirs {
+            copy.term = term;
+        }
         copy.syncs += 1;
         copy.is_complete |= copy.syncs >= SYNCS;
         self.deeds.push(Deed::Applied { from, incarnation });

@@ -418,11 +418,8 @@ impl World {
         let primaries: Vec<_> = data.primaries().collect();
         for (range, term) in primaries {
             let is_time = now_ms < WRITES_END_MS && self.random.permille(300);
-            let decided = coordinator
-                .decided()
-                .filter(|_| serving.is_writable() && is_time);
             let write = self.report.writes + 1;
-            if !decided.is_some_and(|decided| data.write(range, write, decided)) {
+            if !serving.is_writable() || !is_time || !data.write(range, write) {
                 continue;
             }
             self.report.writes += 1;
@@ -529,6 +526,12 @@ impl World {
             } => {
                 let process = self.nodes[slot].process.as_mut();
                 let positions = process.map(|process| process.data.seal(&nodes, &ranges));
+                self.trace(slot, || {
+                    let told = positions.iter().flatten();
+                    let told = told.filter(|told| modelled().any(|range| range == told.range));
+                    let told = told.map(|p| (p.range.index(), p.term.0, p.seq.0, p.is_complete));
+                    format!("seals {nodes:?} with {:?}", told.collect::<Vec<_>>())
+                });
                 let input = Input::Sealed(serial, positions.unwrap_or_default());
                 let wait_ms = self.random.below(3);
                 self.scheduler
@@ -590,7 +593,10 @@ impl World {
         });
         self.epochs.installed(&topology)?;
         if let Some(process) = &mut self.nodes[slot].process {
-            process.data.install(topology);
+            let decided = process.coordinator.decided().map(Arc::clone);
+            process
+                .data
+                .install(topology, decided.expect("it installs one"));
         }
         self.deeds(slot)
     }
