@@ -13,6 +13,9 @@ mod scenarios;
 mod scheduler;
 mod world;
 
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::thread;
 use std::time::Instant;
 
 use fulmar_cluster::coordinator::Sabotage;
@@ -36,8 +39,9 @@ fn percentile(sorted: &[u64], permille: usize) -> u64 {
     sorted.get(last * permille / 1_000).copied().unwrap_or(0)
 }
 
-fn summarize(reports: &[Report]) -> String {
-    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+fn summarize<'a>(reports: impl Iterator<Item = &'a Report>) -> String {
+    let reports: Vec<&Report> = reports.collect();
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(|report| of(report)).sum::<u64>();
     let mut failovers: Vec<u64> = reports
         .iter()
         .flat_map(|r| r.failovers_ms.clone())
@@ -69,6 +73,32 @@ fn summarize(reports: &[Report]) -> String {
     )
 }
 
+/// Runs schedules, as many at a time as there are processors; each is alone in its world.
+fn run_all(seeds: Vec<u64>) -> BTreeMap<u64, Report> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let run_share = |first: usize| {
+        let share = seeds.iter().skip(first).step_by(threads);
+        let run_one = |&seed: &u64| {
+            // Placement takes most of the time, so most schedules have a simple one.
+            let options = Options {
+                has_real_placement: seed.is_multiple_of(REAL_PLACEMENT_EVERY),
+                ..Options::default()
+            };
+            (seed, run(seed, options))
+        };
+        share.map(run_one).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let shares: Vec<_> = (0..threads)
+            .map(|first| scope.spawn(move || run_share(first)))
+            .collect();
+        let reports = shares
+            .into_iter()
+            .map(|share| share.join().expect("it didn't panic"));
+        reports.flatten().collect()
+    })
+}
+
 #[test]
 fn schedules_keep_the_invariants() {
     let started = Instant::now();
@@ -80,22 +110,15 @@ fn schedules_keep_the_invariants() {
         }
         (None, None) => 0..SEEDS,
     };
-    let mut reports = Vec::new();
+    let reports = run_all(seeds.collect());
     let mut violations = Vec::new();
-    for seed in seeds {
-        // Placement takes most of the time, so most schedules have a simple one.
-        let options = Options {
-            has_real_placement: seed.is_multiple_of(REAL_PLACEMENT_EVERY),
-            ..Options::default()
-        };
-        let report = run(seed, options);
+    for (seed, report) in &reports {
         if let Some(violation) = &report.violation {
             println!("seed {seed}: {violation}");
             violations.push(seed);
         }
-        reports.push(report);
     }
-    println!("{}", summarize(&reports));
+    println!("{}", summarize(reports.values()));
     println!("in {} ms", started.elapsed().as_millis());
     assert!(violations.is_empty(), "seeds {violations:?}");
 }
@@ -186,7 +209,7 @@ fn without_faults_nothing_is_lost() {
     };
     let seeds = number("FULMAR_SIM_SEED").map_or(0..40, |seed| seed..seed + 1);
     let reports: Vec<Report> = seeds.map(|seed| run(seed, options)).collect();
-    println!("{}", summarize(&reports));
+    println!("{}", summarize(reports.iter()));
     for (seed, report) in (0..).zip(&reports) {
         assert_eq!(report.violation, None, "seed {seed}");
         let losses = (report.lost_ranges, report.divergences, report.elections);

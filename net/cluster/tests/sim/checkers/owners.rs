@@ -12,6 +12,9 @@ pub(crate) const WINDOW_MS: u64 = 2_500;
 /// The window when no living process is named by the topology: all were restarted.
 pub(crate) const RESTART_WINDOW_MS: u64 = 13_000;
 
+/// A crash shows at one of the next looks; what shows later is the moment of a hand-over.
+const LOOKS_MS: u64 = 40;
+
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
     /// By range: since when it has no owner.
@@ -63,8 +66,9 @@ impl Owners {
                 if gap > window {
                     return Err(format!("range {} has no owner for {gap} ms", range.index()));
                 }
-            } else if self.missing.remove(&range).is_some()
+            } else if let Some(since) = self.missing.remove(&range)
                 && let Some(crash_ms) = self.crash_ms
+                && since - crash_ms <= LOOKS_MS
             {
                 self.failovers_ms.push(now_ms - crash_ms);
             }
