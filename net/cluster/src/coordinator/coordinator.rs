@@ -26,6 +26,8 @@ pub struct Coordinator {
     pub(super) decided: Option<Arc<Topology>>,
     /// The branch of it that this side lives in.
     pub(super) branch: Option<Arc<Topology>>,
+    /// A topology that this node founds, until it is on disk.
+    founded: Option<Arc<Topology>>,
     pub(super) liveness: Liveness,
     pub(super) outbox: Outbox,
     pub(super) acceptor: Acceptor,
@@ -61,6 +63,7 @@ impl Coordinator {
             me,
             decided: None,
             branch: None,
+            founded: None,
             liveness: Liveness::default(),
             outbox: Outbox::new(me),
             acceptor: Acceptor::new(vote.unwrap_or_else(|| Vote::new(epoch))),
@@ -124,6 +127,11 @@ impl Coordinator {
     pub fn handle_persisted(&mut self, now: Time, serial: u64) {
         self.begin(now);
         self.outbox.handle_persisted(serial);
+        if self.outbox.is_durable()
+            && let Some(topology) = self.founded.take_if(|_| self.decided.is_none())
+        {
+            self.install(topology);
+        }
         self.settle();
     }
 
@@ -378,10 +386,20 @@ impl Coordinator {
         self.send_heartbeats(false);
     }
 
+    /// Founds a cluster, which begins when it is on disk: else a node that forgets that it founded
+    /// one would found another.
     pub(super) fn found(&mut self, cluster: ClusterId) {
+        if self.founded.is_some() {
+            return;
+        }
         let member = self.config.member.clone();
         let topology = Topology::founded(cluster, member, self.config.replicas_wanted);
-        self.install(Arc::new(topology));
+        let topology = Arc::new(topology);
+        self.outbox.persist(Saved {
+            topology: Some(Arc::clone(&topology)),
+            vote: Some(Vote::new(topology.epoch())),
+        });
+        self.founded = Some(topology);
     }
 
     pub(super) fn persist(&mut self) {

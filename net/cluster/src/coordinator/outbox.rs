@@ -60,6 +60,11 @@ impl Outbox {
         self.push(Event::Persist { serial, saved });
     }
 
+    /// Whether all that was given to `persist` is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable == self.serial
+    }
+
     pub(super) fn handle_persisted(&mut self, serial: u64) {
         self.durable = self.durable.max(serial.min(self.serial));
         while self
@@ -83,7 +88,7 @@ impl Outbox {
 
     /// Sends once all that was given to `persist` is on disk.
     pub(super) fn send_durable(&mut self, to: NodeId, envelope: Envelope) {
-        if self.durable == self.serial {
+        if self.is_durable() {
             self.send(to, envelope);
         } else if self.waiting.len() < WAITING_MAX {
             let serial = self.serial;

@@ -91,13 +91,19 @@ fn accuse(id: u64) -> Message {
 }
 
 #[test]
-fn a_founder_serves_at_once() {
+fn a_founder_serves_when_its_cluster_is_on_disk() {
     let start = Start::Found(ClusterId(7));
     let config = Config::new(member(1), Saved::default(), start);
     let mut coordinator = Coordinator::new(config, START);
-    let events = events(&mut coordinator);
+    let first = events(&mut coordinator);
+    let [Event::Persist { serial, .. }] = first.as_slice() else {
+        panic!("not only a topology to persist: {first:?}");
+    };
+    assert_eq!(coordinator.serves(START), Serving::Outside);
+    coordinator.handle_persisted(START, *serial);
+    let second = events(&mut coordinator);
     assert!(
-        events
+        second
             .iter()
             .any(|event| matches!(event, Event::Install(_)))
     );
