@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::timing::SILENT_MS;
 use crate::message::{Heartbeat, Nonce};
-use crate::topology::Branch;
+use crate::topology::{Branch, MEMBERS_MAX};
 use crate::{Epoch, Incarnation, NodeId, Time, Topology};
 
 /// Most nodes that are remembered beside the members.
@@ -99,7 +99,7 @@ impl Liveness {
     }
 
     fn count_max(&self) -> usize {
-        crate::topology::MEMBERS_MAX + STRANGERS_MAX
+        MEMBERS_MAX + STRANGERS_MAX
     }
 
     /// A heartbeat of the newest start. `is_for_me`: it was meant for this start of this node.

@@ -16,6 +16,9 @@ pub const EPOCH_GAP_MS: u64 = 100;
 pub const RESEND_MS: u64 = 100;
 /// An attempt that isn't decided after so long is given up.
 pub const ATTEMPT_MS: u64 = 1_000;
+/// Longest wait after an attempt that was given up: it grows with the rank, so that members try again at
+/// different times.
+pub const BACKOFF_MAX_MS: u64 = 1_100;
 /// A seal that no decision ended for so long is a reason to decide.
 pub const SEAL_MS: u64 = 2_000;
 /// A primary holds writes for a hand-over at most so long.

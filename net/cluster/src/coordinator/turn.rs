@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use super::Coordinator;
 use super::timing::{
-    ATTEMPT_MS, EPOCH_GAP_MS, HOLD_MS, REPEAT_MS, RESEND_MS, RESTART_WAIT_MS, TURN_MS,
+    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, REPEAT_MS, RESEND_MS, RESTART_WAIT_MS, TURN_MS,
 };
 use crate::decision::{Ballot, Change, Proposer, successor};
 use crate::message::{Accused, Message};
-use crate::{Epoch, Incarnation, Member, NodeId, Time, Topology};
+use crate::{Copies, Epoch, Incarnation, Member, NodeId, Time, Topology};
 
 /// What a node remembers from one attempt to the next.
 #[derive(Debug, Default)]
@@ -194,7 +194,7 @@ impl Coordinator {
         if self.counters.aborted_hand_overs > before {
             self.turn.no_moves_before = self.now.plus_ms(REPEAT_MS);
         }
-        let is_same = |table: &Vec<crate::Copies>| {
+        let is_same = |table: &Vec<Copies>| {
             let mut ranges = topology.ranges().zip(table);
             ranges.all(|((_, copies), next)| copies == next)
         };
@@ -395,6 +395,6 @@ impl Coordinator {
         self.counters.abandoned_attempts += 1;
         let rank = self.decided.as_ref().and_then(|t| t.rank(self.me));
         let wait_ms = step_ms * (1 + rank.unwrap_or(0) as u64);
-        self.turn.not_before = self.now.plus_ms(wait_ms.min(HOLD_MS + ATTEMPT_MS));
+        self.turn.not_before = self.now.plus_ms(wait_ms.min(BACKOFF_MAX_MS));
     }
 }
