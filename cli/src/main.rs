@@ -1,6 +1,7 @@
 //! `fulmar`: the server's command line.
 
 mod cluster;
+mod plan;
 mod settings;
 mod size;
 
@@ -30,6 +31,8 @@ enum Command {
     Serve(Box<Settings>),
     /// Look at a running cluster, or change it.
     Cluster(cluster::Arguments),
+    /// Tell how many nodes a load needs.
+    Plan(plan::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let settings = match arguments.command {
         Some(Command::Serve(settings)) => *settings,
         Some(Command::Cluster(arguments)) => return cluster::run(&arguments),
+        Some(Command::Plan(arguments)) => return plan::run(&arguments),
         // The environment still counts.
         None => match Arguments::parse_from(["fulmar", "serve"]).command {
             Some(Command::Serve(settings)) => *settings,

@@ -151,6 +151,12 @@ fn encoded(envelope: &Envelope) -> Vec<u8> {
     bytes
 }
 
+/// What docs/scale.md and the capacity planner count with.
+#[test]
+fn a_heartbeat_has_84_bytes() {
+    assert_eq!(encoded(&envelope(heartbeat())).len(), 84);
+}
+
 #[test]
 fn messages_survive_encoding() {
     for message in messages() {

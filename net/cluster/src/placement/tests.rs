@@ -435,6 +435,26 @@ fn a_join_to_fifty_nodes_is_planned_in_milliseconds() {
     assert!(took.as_millis() < if cfg!(debug_assertions) { 5_000 } else { 20 });
 }
 
+/// What docs/scale.md says of the size of a topology at fifty nodes.
+#[test]
+fn a_topology_of_fifty_nodes_is_a_few_dozen_kilobytes() {
+    let bytes = |replicas_wanted| {
+        let cluster = Cluster::grown(50, replicas_wanted);
+        let mut bytes = Vec::new();
+        cluster.topology.encode(&mut bytes);
+        let runs = cluster.topology.ranges().map(|(_, copies)| copies.clone());
+        let runs: Vec<Copies> = runs.collect();
+        let runs = runs.chunk_by(|one, next| one == next).count();
+        println!(
+            "{replicas_wanted} replicas: {} bytes, {runs} runs",
+            bytes.len()
+        );
+        bytes.len()
+    };
+    assert!(bytes(1) < 40_000);
+    assert!(bytes(2) < 60_000);
+}
+
 #[test]
 fn a_complete_replica_is_promoted_before_anything_is_copied() {
     // Two nodes that both have everything: the primaries are spread without a new copy.
