@@ -116,6 +116,9 @@ impl Coordinator {
             }
         }
         if shares.is_empty() {
+            // All want to stop: nobody is left to take anything over, and nothing to wait for.
+            let others = leaving.keys().filter(|&&id| id != self.me);
+            change.removed = others.copied().collect();
             return Vec::new();
         }
         for (_, copies) in topology.ranges() {

@@ -162,6 +162,20 @@ fn the_last_node_leaves_at_once() {
 }
 
 #[test]
+fn when_all_leave_nobody_waits_for_the_others() {
+    let mut network = Network::new(3);
+    let now = network.now;
+    for id in 1..=3 {
+        network.node(NodeId(id)).handle_leave(now);
+    }
+    network.run(2_000);
+    let mut left = network.left.clone();
+    left.sort_unstable();
+    left.dedup();
+    assert_eq!(left, [NodeId(1), NodeId(2), NodeId(3)]);
+}
+
+#[test]
 fn a_claim_makes_primaries_of_replicas_and_is_not_undone_at_once() {
     let mut network = Network::new(3);
     let now = network.now;
