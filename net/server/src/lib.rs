@@ -38,7 +38,7 @@ mod session;
 mod start;
 mod token;
 
-pub use cluster::{ClusterConfig, Minority};
+pub use cluster::{ClusterConfig, ClusterStartError, Minority};
 pub use config::{Config, Dispatch};
 pub use fulmar_cluster::Zone;
 pub use fulmar_cluster::topology::ZONE_BYTES_MAX;

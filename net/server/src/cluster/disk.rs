@@ -104,8 +104,7 @@ impl Disk {
                 if outbox.send((request.ticket, outcome)).is_err() {
                     break;
                 }
-                // A full counter rings as well.
-                let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
+                ring(&bell);
             }
             drop(directory.lock);
         })?;
@@ -140,6 +139,17 @@ impl Disk {
         let _ = rustix::io::read(&self.event, &mut count);
         self.done.try_iter()
     }
+}
+
+/// Makes the descriptor readable.
+fn ring(event: &OwnedFd) {
+    #[expect(
+        clippy::host_endian_bytes,
+        reason = "the kernel adds a number of the machine's own order"
+    )]
+    let one = 1u64.to_ne_bytes();
+    // A full counter rings as well.
+    let _ = rustix::io::write(event, &one);
 }
 
 impl Drop for Disk {

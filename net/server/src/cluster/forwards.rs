@@ -474,10 +474,6 @@ impl Forwards {
         std::mem::take(&mut self.filled)
     }
 
-    pub(crate) fn has_filled(&self) -> bool {
-        !self.filled.is_empty()
-    }
-
     fn fail(&mut self, forward: &Forward, failure: Failure) {
         self.counts.failed += 1;
         self.leave(forward, Reply::Failed(failure));

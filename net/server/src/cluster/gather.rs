@@ -14,6 +14,9 @@ use super::view::{Owner, View};
 /// Keys of a part, as positions in the whole command's keys; empty where the command has none.
 type Places = Vec<usize>;
 
+/// Who is to execute a part, and its arguments.
+pub(crate) type PartCommand<'a> = (Owner, Vec<&'a [u8]>);
+
 /// One node's part.
 #[derive(Debug)]
 struct Part {
@@ -57,10 +60,10 @@ impl Gather {
         spec: &CommandSpec,
         args: &[&'a [u8]],
         view: &View,
-    ) -> (Self, Vec<(Owner, Vec<&'a [u8]>)>) {
+    ) -> (Self, Vec<PartCommand<'a>>) {
         let step = usize::from(spec.keys.step).max(1);
         let mut parts: Vec<Part> = Vec::new();
-        let mut commands: Vec<(Owner, Vec<&[u8]>)> = Vec::new();
+        let mut commands: Vec<PartCommand<'_>> = Vec::new();
         let mut keys_count = 0;
         for (place, at) in spec.key_positions(args.len()).enumerate() {
             let owner = view.owner(Range::of(args[at]));

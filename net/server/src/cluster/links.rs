@@ -136,11 +136,6 @@ impl Links {
         matches!(link.state, State::Open(_))
     }
 
-    /// Memory held.
-    pub(crate) fn bytes_held(&self) -> usize {
-        self.links.iter().map(|link| link.out.capacity()).sum()
-    }
-
     fn position_or_new(&mut self, name: LinkName) -> usize {
         let found = self.links.iter().position(|link| link.name == name);
         found.unwrap_or_else(|| {

@@ -195,10 +195,6 @@ impl<'n> Nodes<'n> {
         cares
     }
 
-    pub(crate) fn bytes_held(&self) -> usize {
-        self.links.bytes_held()
-    }
-
     pub(crate) fn forward_counts(&self) -> ForwardCounts {
         self.forwards.counts()
     }
