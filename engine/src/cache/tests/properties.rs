@@ -1,5 +1,5 @@
-//! Random sequences; every failure prints its shrunk sequence. 128 of them, or as many as
-//! `PROPTEST_CASES` in the environment says.
+//! Random sequences; every failure prints its shrunk sequence. 128 of them (fewer in a debug build), or as
+//! many as `PROPTEST_CASES` in the environment says.
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 
@@ -11,7 +11,11 @@ const OPERATIONS_MAX: usize = if cfg!(miri) { 20 } else { 120 };
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 128 },
+        cases: match () {
+            () if cfg!(miri) => 2,
+            () if cfg!(debug_assertions) => 40,
+            () => 128,
+        },
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()

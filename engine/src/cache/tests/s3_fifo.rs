@@ -325,7 +325,11 @@ fn operation() -> BoxedStrategy<Operation> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 1 } else { 32 },
+        cases: match () {
+            () if cfg!(miri) => 1,
+            () if cfg!(debug_assertions) => 10,
+            () => 32,
+        },
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()
