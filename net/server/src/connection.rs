@@ -157,8 +157,9 @@ impl Connection {
         if self.is_full() {
             return Progress::Idle;
         }
-        // Nothing comes of half a frame.
-        if self.input.len() < self.session.needed_bytes() && !self.peer_ended {
+        // Nothing comes of half a frame; but WAITs that came before it may be answered.
+        let is_half = self.input.len() < self.session.needed_bytes();
+        if is_half && !self.peer_ended && self.wakes_at().is_none() {
             self.account(dispatcher);
             return Progress::Idle;
         }

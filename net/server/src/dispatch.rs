@@ -451,6 +451,11 @@ impl<'n> Dispatcher<'n> {
         std::mem::take(&mut self.has_posted)
     }
 
+    /// A follower has acknowledged something: connections of any core may wait for it.
+    pub(crate) fn note_news(&mut self) {
+        self.has_news = true;
+    }
+
     /// Whether there was news since the last call.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)

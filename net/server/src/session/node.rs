@@ -348,6 +348,7 @@ impl NodeSession {
                 outcome.is_ok()
             });
         context.dispatcher.note_written(shard);
+        context.dispatcher.note_news();
         (told != Some(true)).then_some(Stop::Close)
     }
 }
