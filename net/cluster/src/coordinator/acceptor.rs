@@ -84,7 +84,7 @@ impl Coordinator {
         let dead = accused.iter().map(|accused| accused.id);
         let ranges = self.ranges_of(&dead.clone().collect());
         self.acceptor.sealed.extend(dead);
-        let serial = self.seal(ranges, &BTreeSet::new());
+        let serial = self.seal(ranges);
         self.acceptor.promise = Some(Promise {
             ballot,
             to: from,
@@ -170,17 +170,17 @@ impl Coordinator {
     }
 
     /// Asks the cores to seal, unless nothing here is concerned.
-    fn seal(&mut self, ranges: Vec<Range>, silent: &BTreeSet<NodeId>) -> Option<u64> {
+    fn seal(&mut self, ranges: Vec<Range>) -> Option<u64> {
         if ranges.is_empty() {
             return None;
         }
-        Some(self.push_seal(ranges, silent))
+        Some(self.push_seal(ranges))
     }
 
-    fn push_seal(&mut self, ranges: Vec<Range>, silent: &BTreeSet<NodeId>) -> u64 {
+    fn push_seal(&mut self, ranges: Vec<Range>) -> u64 {
         self.acceptor.serial += 1;
         let serial = self.acceptor.serial;
-        let nodes = self.acceptor.sealed.union(silent).copied().collect();
+        let nodes = self.acceptor.sealed.iter().copied().collect();
         self.outbox.push(Event::Seal {
             serial,
             nodes,
@@ -192,7 +192,7 @@ impl Coordinator {
     /// A branch ends the cores' seals. What was promised stays sealed.
     pub(super) fn seal_again(&mut self) {
         if !self.acceptor.sealed.is_empty() {
-            self.push_seal(Vec::new(), &BTreeSet::new());
+            self.push_seal(Vec::new());
         }
     }
 
@@ -223,11 +223,12 @@ impl Coordinator {
         }
     }
 
-    /// Seals for the founder of a branch.
+    /// Tells the founder of a branch what is here. Nothing is sealed for it: a branch promises nothing,
+    /// and if none comes of it, nothing would end the seal.
     pub(super) fn answer_gather(&mut self, to: NodeId, count: u64, silent: &[NodeId]) {
         let silent: BTreeSet<NodeId> = silent.iter().copied().collect();
         let ranges = self.ranges_of(&silent);
-        match self.seal(ranges, &silent) {
+        match self.seal(ranges) {
             Some(serial) => self.acceptor.gather = Some(Gather { to, count, serial }),
             None => {
                 let positions = Vec::new();

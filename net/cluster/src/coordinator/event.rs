@@ -45,9 +45,9 @@ pub enum Event {
     Seal {
         /// To be given back.
         serial: u64,
-        /// All that are sealed now.
+        /// All that are sealed now; perhaps none, if only positions are asked for.
         nodes: Vec<NodeId>,
-        /// The ranges of which they are primaries, and of which this node should have copies.
+        /// The ranges whose positions are wanted.
         ranges: Vec<Range>,
     },
     /// Hold the writes of these ranges, of which this node is the primary, and call `handle_held` once
