@@ -17,7 +17,7 @@ const SETTLING: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
 const SHARDS: u16 = 2;
 
-/// A node that is drained when the test is over.
+/// A node that stops when the test is over, and hands nothing over.
 pub(crate) struct Running {
     server: Option<Server>,
     _directory: TempDir,
@@ -100,7 +100,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
-            server.shutdown().begin();
+            server.shutdown().hurry();
             server.join().expect("the cores end without an error");
         }
     }
