@@ -193,11 +193,11 @@ def cuts(generator):
     return (generator.choice(sizes) if i < 300 else 1 << 17 for i in itertools.count())
 
 
-def client(port, name, connections, seed, seconds):
+def client(port, name, connections, seed, seconds, kind=Model, host="127.0.0.1"):
     """One process: pipelines on several connections at once until the time is over."""
     generator = random.Random(f"{seed} {name}")
-    models = [Model(f"{name}.{i}", generator) for i in range(connections)]
-    links = [Connection(port, timeout=20) for _ in models]
+    models = [kind(f"{name}.{i}", generator) for i in range(connections)]
+    links = [Connection(port, 20, host) for _ in models]
     commands, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         chosen = generator.sample(range(connections), generator.randint(1, connections))
@@ -211,7 +211,7 @@ def client(port, name, connections, seed, seconds):
             # Another connection of another core goes on with the same keys.
             index = generator.randrange(connections)
             links[index].close()
-            links[index] = Connection(port, timeout=20)
+            links[index] = Connection(port, 20, host)
     for model, link in zip(models, links):
         keys = list(model.values)
         expected = Expected().exact(b"".join(bulk(model.values[key]) for key in keys))
