@@ -61,6 +61,7 @@ def free_block():
 
 def fields(text):
     """`name:value` lines."""
+    require(isinstance(text, bytes), f"no lines but {text!r}")
     lines = text.decode("latin-1").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and line[0] != "#")
 
@@ -210,19 +211,25 @@ class Node:
 
     def is_ready(self):
         """Whether it serves its part and its copies are synced."""
+        return self.lacks() is None
+
+    def lacks(self):
+        """Why it is not ready; None when it is."""
         try:
             info = self.cluster_info()
-            if (info.get("cluster_state"), info.get("cluster_slots_ok")) != ("ok", str(SLOTS)):
-                return False
+            for name, want in (("cluster_state", "ok"), ("cluster_slots_ok", str(SLOTS))):
+                if info.get(name) != want:
+                    return f"{self}: {name} is {info.get(name)}"
             if not self.cluster.is_redis:
-                return self.http("/-/readyz")[0] == 200
+                status, text = self.http("/-/readyz")
+                return None if status == 200 else f"{self}: readyz {status} {text[:200]}"
             info = self.info("replication")
-            if info["role"] == "slave":
-                return info["master_link_status"] == "up" and not int(
-                    info["master_sync_in_progress"])
-            return True
-        except NO_ANSWER:
-            return False
+            if info["role"] == "slave" and (info["master_link_status"] != "up"
+                                            or int(info["master_sync_in_progress"])):
+                return f"{self} is not synced"
+            return None
+        except NO_ANSWER as error:
+            return f"{self}: {error!r:.300}"
 
     def lag_ms(self):
         """What a failover of it now would lose, as INFO replication publishes it.
@@ -375,31 +382,38 @@ class Cluster:
         """The primary of a key's slot."""
         return self.slots(ask)[slot_of(key)]
 
-    def is_whole(self, owners=None, copies=None):
-        """Whether all live nodes are ready, say the same, and each slot has its copies.
+    def lacks(self, owners=None, copies=None, nodes=None):
+        """Why not all live nodes (or `nodes`) are ready, say the same and lack no copy; or None.
 
         `owners` and `copies` of each slot: as many as there can be, unless given.
         """
-        live = self.live()
-        if not all(node.is_ready() for node in live):
-            return False
+        live = nodes or self.live()
+        for node in live:
+            if reason := node.lacks():
+                return reason
         try:
             maps = [self.map(node) for node in live]
-        except NO_ANSWER:
-            return False
+        except NO_ANSWER as error:
+            return f"CLUSTER SLOTS: {error!r:.300}"
+        if len({str(_canonical(entries)) for entries in maps}) != 1:
+            return "the nodes' maps differ"
+        covered = sum(last + 1 - first for first, last, *_ in maps[0])
+        if covered != SLOTS:
+            return f"{covered} slots are served"
         owners = min(self.count, len(live)) if owners is None else owners
-        copies = self.replicas if copies is None else copies
-        copies = min(copies, len(live) - 1)
-        return (len({str(_canonical(entries)) for entries in maps}) == 1
-                and sum(last + 1 - first for first, last, *_ in maps[0]) == SLOTS
-                and len({primary for _, _, primary, _ in maps[0]}) == owners
-                and all(len(set(replicas) - {primary}) >= copies
-                        for _, _, primary, replicas in maps[0]))
+        copies = min(self.replicas if copies is None else copies, len(live) - 1)
+        primaries = {primary for _, _, primary, _ in maps[0]}
+        if len(primaries) != owners:
+            return f"{primaries} own everything, not {owners} nodes"
+        bare = [entry for entry in maps[0] if len(set(entry[3]) - {entry[2]}) < copies]
+        return f"{len(bare)} entries of the map lack a copy, as {bare[0]}" if bare else None
 
     def wait_ready(self, seconds=READY_SECONDS_MAX, **how):
-        """Waits until `is_whole`; returns the seconds that it took."""
+        """Waits until nothing is lacking; returns the seconds that it took."""
         started = time.monotonic()
-        wait_until(lambda: self.is_whole(**how), seconds, f"{self.live()} are whole", 0.1)
+        while reason := self.lacks(**how):
+            require(time.monotonic() < started + seconds, f"after {seconds} s: {reason}")
+            time.sleep(0.1)
         return time.monotonic() - started
 
     # ---- the operator's command

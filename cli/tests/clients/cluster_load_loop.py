@@ -98,6 +98,7 @@ class _Link:
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.is_open = True
+        loop.open.add(self)
         self.interest = selectors.EVENT_READ | selectors.EVENT_WRITE
         self.socket.connect_ex(address)
         loop.selector.register(self.socket, self.interest, self)
@@ -171,15 +172,20 @@ class _Link:
                 self.pending.popleft()
                 self.loop.answered(self, request, reply)
         del self.received[:position]
+        if self.loop.plain and self.is_open and self.has_answered and not self.pending:
+            self.loop.idle[self.address].append(self)
 
     def close(self, why):
         """Ends it; what was on its way has failed."""
         if not self.is_open:
             return
         self.is_open = False
+        self.loop.open.discard(self)
         self.loop.selector.unregister(self.socket)
         self.socket.close()
-        self.loop.lost(self)
+        # A plain client's node may have waited for another, which is not its fault.
+        if why != "no answer" or not self.loop.plain or not self.has_answered:
+            self.loop.lost(self)
         for index, request in enumerate(self.pending):
             if request is not None and (index or not self.is_waiting):
                 self.loop.failed(request, why)
@@ -197,7 +203,10 @@ class _Loop:
         self.random = random.Random(seed)
         self.selector = selectors.DefaultSelector()
         self.selector.register(pipe, selectors.EVENT_READ, None)
-        self.links, self.avoided = {}, {}
+        self.links, self.avoided, self.open = {}, {}, set()
+        # A plain client's connections without a request on its way; it has one for each request, so
+        # that none waits for another's forwarding.
+        self.idle = collections.defaultdict(list)
         self.samples, self.flaws = [], []
         self.redirections = self.hits = self.misses = 0
         self.is_over, self.next_refresh = False, 0.0
@@ -272,7 +281,7 @@ class _Loop:
             key.sent += 1
             counter, is_waited = key.sent, self.random.random() < self.waited_share
         address = self.target(key)
-        if is_waited:
+        if is_waited and not self.plain:
             # Behind a WAIT that nobody can confirm a write would only be late.
             link = self.links.get((address, True))
             is_waited = link is None or not link.pending
@@ -292,6 +301,12 @@ class _Loop:
 
     def forward(self, request, address):
         """Sends it there; what waits for WAIT goes by a connection of its own."""
+        if self.plain:
+            idle = self.idle[address]
+            while idle and not idle[-1].is_open:
+                idle.pop()
+            (idle.pop() if idle else _Link(self, address)).send(request)
+            return
         name = (address, request.is_waited)
         link = self.links.get(name)
         if link is None or not link.is_open:
@@ -300,7 +315,7 @@ class _Loop:
 
     def sweep(self, now):
         """Ends connections that have not answered in time; tries avoided nodes again."""
-        for link in list(self.links.values()):
+        for link in list(self.open):
             # WAIT has its own time-out, which comes on top.
             first = next(filter(None, link.pending), None)
             if link.is_open and first and (

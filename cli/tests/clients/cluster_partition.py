@@ -65,7 +65,8 @@ def split_and_heal(context, minority_mode):
             time.sleep(1)
             at = load.fault(hit) - 0.1
             network.partition([node.index for node in few], [node.index for node in many])
-            wait_until(lambda: all(node.provisional() for node in few), 4, "the few say so", 0.05)
+            wait_until(lambda: all(node.provisional() for node in few), 4,
+                       f"{few} say that they are provisional", 0.05)
             time.sleep(max(0.0, at + 3 - time.monotonic()))
             load.settled()
             require(not any(node.provisional() for node in many), "the majority is provisional")
