@@ -28,7 +28,7 @@ from resp import Closed, Connection
 
 SLOTS = 16_384
 RANGE_SLOTS = 8
-READY_SECONDS_MAX = 40.0
+READY_SECONDS_MAX = 25.0
 # Below the kernel's range of ephemeral ports, so that no connection takes one meanwhile.
 PORTS = range(20_000, 32_000, 10)
 NAMESPACE_PORT = 7000
@@ -272,7 +272,7 @@ class Cluster:
         self.nodes = []
         configuration = context.configuration
         self.flags = {"max_memory": "128MiB", "shards": configuration.shards,
-                      "replicas": replicas, "rebuild_delay": 2, **flags}
+                      "replicas": replicas, "rebuild_delay": 1, **flags}
         if configuration.shards > 1:
             self.flags.setdefault("dispatch", configuration.dispatch)
         self.flags.setdefault("cluster_secret_file", self.file("secret", SECRET))

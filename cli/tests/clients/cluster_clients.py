@@ -122,7 +122,7 @@ def redis_py_reads_replicas(context):
             equal(link.execute_command("READONLY"), True, "READONLY")
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",))
 def redirections(context):
     """MOVED and CROSSSLOT as a cluster client must get them; its DBSIZE is its node's."""
     with Cluster(context, 3) as cluster:
@@ -154,7 +154,7 @@ def redirections(context):
         equal(sizes, len(keys), "DBSIZE of all nodes")
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",))
 def maps_agree(context):
     """CLUSTER SLOTS, SHARDS and NODES say the same on every node; the rest of CLUSTER."""
     with Cluster(context, 3) as cluster:
@@ -197,7 +197,7 @@ def maps_agree(context):
         equal(owner.call("CLUSTER", "COUNTKEYSINSLOT", slot_of("{tag}")), 7)
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",))
 def map_comes_before_moved(context):
     """While a node hands its ranges over: who sends MOVED has the new owner in CLUSTER SLOTS."""
     with Cluster(context, 3) as cluster:

@@ -97,7 +97,7 @@ def the_judge_sees_flaws(context):
             reply = owner.call("DEL", key) if text is None else owner.call(
                 "SET", key, text.replace(b"KEY", key).replace(b"NUMBER", b"%d" % (number - 3)))
             require(reply in (b"OK", 1), f"{reply}")
-        time.sleep(0.5)
+        time.sleep(0.3)
         return load.stop().flaws
 
     with Cluster(context, 3) as cluster:
@@ -108,7 +108,7 @@ def the_judge_sees_flaws(context):
                 (b"load=1=x", "another key's", True), (b"", "another key's", False)):
             load = Load(cluster, context.seed, rate=500, ranges=3, keys_per_range=1)
             keys = {key: slots[slot_of(key)] for key in keys_of_ranges(load.ranges, 1)}
-            time.sleep(1)
+            time.sleep(0.5)
             if is_forgiven:
                 load.fault()
             flaws = spoil(load, text)
@@ -132,7 +132,7 @@ def killed_under_load(context):
 @check(timeout=200, shards=(2,), dispatch=("borrow",))
 def cut_off_under_load(context):
     """The same by cutting the node off from everybody; it wakes up to a cluster without it."""
-    rounds, generator = 50 if context.long else 2, random.Random(context.seed)
+    rounds, generator = 50 if context.long else 1, random.Random(context.seed)
     network = Network()
     with Cluster(context, 5, network=network) as cluster:
         done = []

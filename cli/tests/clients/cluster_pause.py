@@ -103,7 +103,7 @@ def short_pauses(context):
     """0.5 s: no failover; 1 s: either; nothing is lost by the first."""
     generator = random.Random(context.seed)
     with Cluster(context, 5) as cluster:
-        for _ in range(10 if context.long else 2):
+        for _ in range(10 if context.long else 1):
             pause_once(context, cluster, generator, 0.5, False)
             pause_once(context, cluster, generator, 1.0, None)
 

@@ -172,7 +172,7 @@ def replies_in_order(context):
     context.note(f"{sum(counts)} commands in {seconds} s, seed {context.seed}")
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def curl_by_any_node(context):
     """POST at one node, GET at the others and over RESP, DELETE at the third."""
     with Cluster(context, 3) as cluster:
@@ -196,7 +196,7 @@ def curl_by_any_node(context):
             equal(node.http("/-/readyz")[0], 200, "readyz")
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def becomes_a_cluster_client(context):
     """The same connection is plain until it asks for the map or for READONLY; others stay plain."""
     with Cluster(context, 3) as cluster:

@@ -71,7 +71,7 @@ def an_empty_node_is_filled(context):
         write_all(cluster, keys, VALUE_BYTES, wait=1)
         with Load(cluster, generator.random(), rate=1000) as load:
             start = time.monotonic()
-            time.sleep(10 if context.long else 3)
+            time.sleep(10 if context.long else 2)
             victim = generator.choice(cluster.owners())
             at = load.fault(load.ranges_of([victim]))
             victim.kill()

@@ -14,7 +14,7 @@ from cluster_data import require_all, write_all
 from harness import require, wait_until
 
 # How long a thing that must not happen is given to happen.
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 2.0
 
 
 def names_of(node):
@@ -80,7 +80,7 @@ def two_clusters_stay_two(context):
         require(not names_of(one.nodes[0]) & names_of(other.nodes[0]), "they know each other")
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def another_secret(context):
     """Who does not know the secret does not get in, with a wrong one or with none."""
     with Cluster(context, 2) as cluster:
@@ -104,7 +104,7 @@ def another_secret(context):
         cluster.wait_ready(owners=2)
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def a_directory_in_use(context):
     """Two processes never share a node's directory; the first is not disturbed."""
     with Cluster(context, 2) as cluster:
@@ -141,7 +141,7 @@ def two_nodes_survive_either(context):
         cluster.verify()
 
 
-@check(timeout=40, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def all_restart(context):
     """All end and start again with their directories: the same cluster, empty, soon."""
     with Cluster(context, 3) as cluster:
@@ -185,7 +185,7 @@ def bad_flags(context):
             "--max-memory", "64MiB", *flags])
 
 
-@check(timeout=30, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def taken_ports(context):
     """A port that somebody else has, the cluster's or the replica reads': the line names it."""
     with Cluster(context, 2) as cluster:
