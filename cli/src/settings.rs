@@ -115,7 +115,7 @@ pub(crate) struct Settings {
     cluster_secret_file: Option<PathBuf>,
 }
 
-/// See [`Minority`].
+/// See [`fulmar_server::Minority`].
 #[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum MinorityMode {

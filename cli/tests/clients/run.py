@@ -39,6 +39,7 @@ def parse_options(arguments):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("words", nargs="*", help="parts of check names (default: all)")
+    parser.add_argument("--skip", action="append", default=[], help="part of names to leave out")
     parser.add_argument("--server", default=os.path.join(ROOT, "target/release/fulmar"))
     parser.add_argument("--referee", default=shutil.which("redis-server"))
     parser.add_argument("--shards", default="1,2,4", help="shard counts, comma-separated")
@@ -72,6 +73,8 @@ def selected(options, module):
         if not check.name.startswith(f"{module}." if module else ""):
             continue  # registered by an import only
         if options.words and not any(word in check.name for word in options.words):
+            continue
+        if any(word in check.name for word in options.skip):
             continue
         for configuration in wanted:
             if check.wants(configuration, redis):
