@@ -31,9 +31,9 @@ pub struct Outcome {
 
 /// Builds the topology after `base`. `positions` are those of sealed holders.
 ///
-/// The new primary of an orphaned range is the sealed holder with the greatest (primary in a branch,
-/// complete, term, seq); among equals, the one with the fewest ranges. A copy that is being filled
-/// counts only if it is filled from the last term. Without any, a holder that did not answer in time
+/// The new primary of an orphaned range is the sealed holder with the greatest (complete, term, primary
+/// in a branch, seq); among equals, the one with the fewest ranges. What started empty in a branch has
+/// term 0. A copy that is being filled counts only if it is filled from the last term. Without any, a holder that did not answer in time
 /// takes over with whatever it has; without that, the range starts empty: on its reborn primary, or on
 /// the member with the fewest ranges.
 #[must_use]
@@ -176,7 +176,7 @@ impl Heirs {
         let best = sealed
             .filter(|(_, p)| p.is_complete || p.is_branch_primary || p.term == copies.term)
             .max_by_key(|(node, p)| {
-                let rank = (p.is_branch_primary, p.is_complete, p.term, p.seq);
+                let rank = (p.is_complete, p.term, p.is_branch_primary, p.seq);
                 (rank, fewest(*node))
             });
         if let Some((node, position)) = best {
@@ -252,13 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_primary_goes_before_other_holders() {
+    fn a_branch_primary_goes_before_other_holders_of_its_term() {
         let base = topology_of(5, &[1, 2, 3], copies(1, &[2], &[], 4));
-        let mut in_branch = position(3, 5, 1, true);
+        let mut in_branch = position(3, 4, 1, true);
         in_branch.1.is_branch_primary = true;
         let outcome = removing(&base, 1, &[position(2, 4, 70, true), in_branch]);
         assert_eq!(outcome.topology.copies(first()).primary, NodeId(3));
         assert_eq!(outcome.topology.copies(first()).replicas[0], NodeId(2));
+        // One that started empty does not.
+        in_branch.1.term = Epoch(0);
+        let outcome = removing(&base, 1, &[position(2, 4, 70, true), in_branch]);
+        assert_eq!(outcome.topology.copies(first()).primary, NodeId(2));
     }
 
     #[test]

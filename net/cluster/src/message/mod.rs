@@ -75,9 +75,9 @@ pub struct Accused {
 pub struct Position {
     /// The range.
     pub range: Range,
-    /// The term in which its primary numbered `seq`.
+    /// The term of the last decided primary that it is a copy of; 0 if it started empty in a branch.
     pub term: Term,
-    /// The last write that it has.
+    /// The last write that it has; once a branch is void, the last before it.
     pub seq: Seq,
     /// Whether it is a whole copy, not one that is being filled.
     pub is_complete: bool,

@@ -82,12 +82,7 @@ pub(crate) enum Deed {
     /// A copy, that had this log, was given up or filled from another log.
     Lost { range: Range, had: Log, has: Log },
     /// A primary of a decided term began.
-    Began {
-        range: Range,
-        term: Term,
-        log: Log,
-        was_branch_primary: bool,
-    },
+    Began { range: Range, term: Term, log: Log },
     /// A follower that counts for WAIT acknowledged these writes.
     Acknowledged {
         range: Range,
@@ -213,12 +208,10 @@ impl Data {
                 if topology.branch().is_none() {
                     let writes = Rc::make_mut(&mut copy.log).iter_mut();
                     writes.for_each(|write| *write &= !OF_HEIR);
-                    let was_in_branch = old.is_some_and(|(_, branch)| branch.is_some());
                     self.deeds.push(Deed::Began {
                         range,
                         term: copies.term,
                         log: Rc::clone(&copy.log),
-                        was_branch_primary: was_primary && was_in_branch,
                     });
                 }
             }

@@ -49,10 +49,10 @@ fn settle(
 ) -> Copies {
     let mut next = copies.clone();
     for learner in copies.learners.clone() {
-        if is_complete(range, learner) {
+        if is_complete(range, learner) && wanted.contains(&learner) {
             if next.replicas.len() == usize::from(REPLICAS_MAX) {
                 let surplus = next.replicas.iter().position(|node| !wanted.contains(node));
-                next.replicas.remove(surplus.expect("more than are wanted"));
+                next.replicas.remove(surplus.expect("one is not wanted"));
             }
             next.replicas.push(learner);
             next.learners.retain(|node| *node != learner);

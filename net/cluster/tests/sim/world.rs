@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fulmar_cluster::coordinator::{Coordinator, Event, Minority, Sabotage, Saved, Serving, Start};
 use fulmar_cluster::{ClusterId, Incarnation, NodeId, Range, Time, Topology};
 
-use crate::checkers::acknowledged::Acknowledged;
+use crate::checkers::acknowledged::{Acknowledged, Build};
 use crate::checkers::epochs::Epochs;
 use crate::checkers::owners::Owners;
 use crate::checkers::primaries::Primaries;
@@ -615,15 +615,9 @@ impl World {
         for deed in deeds {
             match deed {
                 Deed::Lost { range, had, has } => self.acknowledged.lost(range, me, &had, &has),
-                Deed::Began {
-                    range,
-                    term,
-                    log,
-                    was_branch_primary,
-                } => {
+                Deed::Began { range, term, log } => {
                     let log = Rc::clone(&log);
-                    self.acknowledged
-                        .began(&topology, range, term, &log, was_branch_primary)?;
+                    self.acknowledged.began(&topology, range, term, &log)?;
                 }
                 Deed::Acknowledged {
                     range,
@@ -673,7 +667,16 @@ impl World {
         let ids: BTreeSet<NodeId> = attempt.voters().collect();
         let voters = self.nodes.iter().filter(|node| ids.contains(&node.id));
         let voters = voters.map(|node| (node.id, node.incarnation)).collect();
-        self.acknowledged.built(&value, voters);
+        let positions = attempt.positions();
+        let heirs = positions.filter(|(_, position)| position.is_branch_primary);
+        let heirs = heirs
+            .map(|(node, position)| (position.range, node))
+            .collect();
+        self.acknowledged.built(Build {
+            topology: value,
+            voters,
+            heirs,
+        });
     }
 
     fn transmit(&mut self, from: usize, to: NodeId, packet: Packet) {
@@ -817,7 +820,7 @@ impl World {
     fn look(&mut self) -> Verdict {
         self.scheduler.after(LOOK_MS, Job::Look);
         let now_ms = self.now_ms();
-        let Some(newest) = self.epochs.newest().cloned() else {
+        let Some(newest) = self.newest() else {
             // The only founder lost its directory before anybody joined.
             self.report.is_quorum_gone = now_ms > WRITES_END_MS;
             self.report.settled_ms = if now_ms > WRITES_END_MS { now_ms } else { 0 };
@@ -839,6 +842,17 @@ impl World {
             Some(reason) => return Err(format!("not settled: {reason}")),
         }
         Ok(())
+    }
+
+    /// The newest topology that a process or a disk knows. One that only a lost directory knew may be
+    /// newer: then its quorum is gone, whoever its members are.
+    fn newest(&self) -> Option<Arc<Topology>> {
+        let known = self.nodes.iter().filter_map(|node| {
+            let process = node.process.as_ref();
+            let decided = process.and_then(|process| process.coordinator.decided());
+            decided.or(node.saved.topology.as_ref())
+        });
+        known.max_by_key(|topology| topology.epoch()).cloned()
     }
 
     fn unsettled(&self) -> Option<String> {

@@ -18,18 +18,27 @@ pub(crate) struct Acknowledged {
     /// By range and write: the term of its acknowledgement, and who gave one and still has it.
     holders: BTreeMap<Range, BTreeMap<u64, (Term, BTreeSet<Process>)>>,
     /// By topology: who promised before it was built.
-    voters: Vec<(Arc<Topology>, BTreeSet<Process>)>,
+    builds: Vec<Build>,
     /// By range: where the newest reign started.
     reigns: BTreeMap<Range, (Term, Log, BTreeSet<Process>)>,
     pub(crate) count: u64,
     pub(crate) checked: u64,
 }
 
+/// How a topology came about.
+#[derive(Debug)]
+pub(crate) struct Build {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) voters: BTreeSet<Process>,
+    /// Who said that it is the primary of a range in a branch.
+    pub(crate) heirs: BTreeSet<(Range, NodeId)>,
+}
+
 impl Acknowledged {
-    pub(crate) fn built(&mut self, topology: &Arc<Topology>, voters: BTreeSet<Process>) {
-        let is_known = |(known, _): &(Arc<Topology>, _)| Arc::ptr_eq(known, topology);
-        if !self.voters.iter().any(is_known) {
-            self.voters.push((Arc::clone(topology), voters));
+    pub(crate) fn built(&mut self, build: Build) {
+        let is_known = |known: &Build| Arc::ptr_eq(&known.topology, &build.topology);
+        if !self.builds.iter().any(is_known) {
+            self.builds.push(build);
         }
     }
 
@@ -95,17 +104,17 @@ impl Acknowledged {
         range: Range,
         term: Term,
         log: &Log,
-        was_branch_primary: bool,
     ) -> Verdict {
         let built = self
-            .voters
+            .builds
             .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, topology));
-        let Some((_, voters)) = built.filter(|_| term == topology.epoch()) else {
+            .find(|build| Arc::ptr_eq(&build.topology, topology));
+        let Some(Build { voters, heirs, .. }) = built.filter(|_| term == topology.epoch()) else {
             return Ok(());
         };
         let holders = self.holders.entry(range).or_default();
         let has: BTreeSet<u64> = log.iter().copied().collect();
+        let is_heir = heirs.contains(&(range, topology.copies(range).primary));
         // A node that slept may begin a reign that is long over.
         let is_late = self
             .reigns
@@ -119,7 +128,7 @@ impl Acknowledged {
             let holds = |holder: &&Process| voters.contains(holder);
             if let Some(holder) = holders.iter().find(holds)
                 && !has.contains(write)
-                && !was_branch_primary
+                && !is_heir
             {
                 return Err(format!(
                     "range {}: write {write} is lost in term {}, though {holder:?} had it and voted",

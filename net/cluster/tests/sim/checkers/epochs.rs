@@ -32,11 +32,4 @@ impl Epochs {
     pub(crate) fn count(&self) -> u64 {
         self.decided.len() as u64
     }
-
-    /// The newest of the cluster that has one.
-    pub(crate) fn newest(&self) -> Option<&Arc<Topology>> {
-        self.decided
-            .values()
-            .max_by_key(|topology| topology.epoch())
-    }
 }
