@@ -1,6 +1,6 @@
 //! A schedule: some nodes, one seed, and all that happens to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,14 +11,16 @@ use crate::checkers::acknowledged::{Acknowledged, Build};
 use crate::checkers::epochs::Epochs;
 use crate::checkers::owners::Owners;
 use crate::checkers::primaries::Primaries;
-use crate::checkers::quiet::{Seen, unsettled};
 use crate::checkers::{Verdict, incarnations};
 use crate::data::{Deed, Faithless, Log, modelled};
 use crate::faults::{self, Fault};
 use crate::network::{Network, Packet};
-use crate::node::{DISK_MS, Input, Node, Process, Rules};
+use crate::node::{Input, Node, Process, Rules};
 use crate::random::Random;
 use crate::scheduler::Scheduler;
+
+mod look;
+mod trouble;
 
 const TICK_MS: u64 = 50;
 const LOOK_MS: u64 = 20;
@@ -696,206 +698,6 @@ impl World {
             };
             self.scheduler.after(delay_ms, job);
         }
-    }
-
-    fn fault(&mut self, fault: &Fault) {
-        let now_ms = self.now_ms();
-        self.trace(0, || format!("fault {fault:?}"));
-        match *fault {
-            Fault::Crash {
-                slots,
-                down_ms,
-                loses_directory,
-            } => {
-                self.crash_some(slots, down_ms, loses_directory);
-                return;
-            }
-            Fault::Pause { slot, ms } => {
-                if self.nodes[slot].process.is_some() {
-                    self.nodes[slot].is_paused = true;
-                    self.scheduler.after(ms, Job::Resume { slot });
-                }
-            }
-            Fault::Partition {
-                from,
-                to,
-                is_one_way,
-                ms,
-            } => {
-                self.network.cut(from, to);
-                if !is_one_way {
-                    self.network.cut(to, from);
-                }
-                self.scheduler.after(ms, Job::Mend(Mended::Links));
-            }
-            Fault::Shatter { parts, ms } => {
-                for one in parts {
-                    for other in parts.into_iter().filter(|other| *other != one) {
-                        self.network.cut(one, other);
-                    }
-                }
-                self.scheduler.after(ms, Job::Mend(Mended::Links));
-            }
-            Fault::Deaf { from, to, ms } => {
-                self.network.deafen(from, to);
-                self.network.deafen(to, from);
-                self.scheduler.after(ms, Job::Mend(Mended::Links));
-            }
-            Fault::Loss { permille, ms } => {
-                self.network.drop_permille = permille;
-                self.scheduler.after(ms, Job::Mend(Mended::Loss));
-            }
-            Fault::Delay { max_ms, ms } => {
-                self.network.delay_max_ms = max_ms;
-                self.scheduler.after(ms, Job::Mend(Mended::Delay));
-            }
-            Fault::Duplicates { permille, ms } => {
-                self.network.duplicate_permille = permille;
-                self.scheduler.after(ms, Job::Mend(Mended::Duplicates));
-            }
-            Fault::SlowDisk { slot, disk_ms, ms } => {
-                self.nodes[slot].disk_ms = disk_ms;
-                self.scheduler.after(ms, Job::Mend(Mended::Disk(slot)));
-            }
-            Fault::SlowNode { slot, node_ms, ms } => {
-                self.network.slow_ms[slot] = node_ms;
-                self.scheduler.after(ms, Job::Mend(Mended::Slowness(slot)));
-            }
-            Fault::Leave { slot } => {
-                let now = self.nodes[slot].local(now_ms);
-                if let Some(process) = &mut self.nodes[slot].process {
-                    process.coordinator.handle_leave(now);
-                }
-            }
-        }
-        self.owners.disturbed(now_ms);
-    }
-
-    fn crash_some(&mut self, slots: u64, down_ms: u64, loses_directory: bool) {
-        let now_ms = self.now_ms();
-        for slot in (0..self.nodes.len()).filter(|slot| slots >> slot & 1 == 1) {
-            if self.nodes[slot].process.is_some() {
-                self.halt(slot);
-                self.owners.crashed(now_ms);
-            }
-            if loses_directory {
-                let name = self.new_name();
-                self.nodes[slot].lose_directory(name, self.rules.slots);
-            }
-            let jitter_ms = if slots.count_ones() > 1 {
-                self.random.below(500)
-            } else {
-                0
-            };
-            self.scheduler
-                .after(down_ms + jitter_ms, Job::Boot { slot });
-        }
-    }
-
-    fn mend(&mut self, mended: Mended) {
-        self.owners.disturbed(self.now_ms());
-        let fresh = Network::new(self.nodes.len());
-        match mended {
-            Mended::Links => self.network.mend_links(),
-            Mended::Loss => self.network.drop_permille = 0,
-            Mended::Delay => self.network.delay_max_ms = fresh.delay_max_ms,
-            Mended::Duplicates => self.network.duplicate_permille = 0,
-            Mended::Disk(slot) => self.nodes[slot].disk_ms = DISK_MS,
-            Mended::Slowness(slot) => self.network.slow_ms[slot] = 0,
-        }
-    }
-
-    /// The end of all faults.
-    fn quiet(&mut self) -> Verdict {
-        self.network.heal();
-        self.owners.disturbed(self.now_ms());
-        for slot in 0..self.nodes.len() {
-            self.nodes[slot].disk_ms = DISK_MS;
-            self.resume(slot)?;
-            self.boot(slot)?;
-        }
-        Ok(())
-    }
-
-    fn look(&mut self) -> Verdict {
-        self.scheduler.after(LOOK_MS, Job::Look);
-        let now_ms = self.now_ms();
-        let Some(newest) = self.newest() else {
-            // The only founder lost its directory before anybody joined.
-            self.report.is_quorum_gone = now_ms > WRITES_END_MS;
-            self.report.settled_ms = if now_ms > WRITES_END_MS { now_ms } else { 0 };
-            return Ok(());
-        };
-        self.look_at_owners(&newest)?;
-        if now_ms < WRITES_END_MS + 500 || !now_ms.is_multiple_of(10 * LOOK_MS) {
-            return Ok(());
-        }
-        let has_vote = |id| self.nodes.iter().any(|node| node.id == id);
-        if !newest.is_quorum(has_vote) {
-            self.report.is_quorum_gone = true;
-            self.report.settled_ms = now_ms;
-            return Ok(());
-        }
-        match self.unsettled() {
-            None => self.report.settled_ms = now_ms,
-            Some(_) if now_ms < SETTLED_MS => {}
-            Some(reason) => return Err(format!("not settled: {reason}")),
-        }
-        Ok(())
-    }
-
-    /// The newest topology that a process or a disk knows. One that only a lost directory knew may be
-    /// newer: then its quorum is gone, whoever its members are.
-    fn newest(&self) -> Option<Arc<Topology>> {
-        let known = self.nodes.iter().filter_map(|node| {
-            let process = node.process.as_ref();
-            let decided = process.and_then(|process| process.coordinator.decided());
-            decided.or(node.saved.topology.as_ref())
-        });
-        known.max_by_key(|topology| topology.epoch()).cloned()
-    }
-
-    fn unsettled(&self) -> Option<String> {
-        let seen = self.nodes.iter().filter_map(|node| {
-            let Process { coordinator, data } = node.process.as_ref()?;
-            let decided = coordinator.decided();
-            let member = decided.and_then(|topology| topology.member(node.id));
-            Some(Seen {
-                decided,
-                is_member: member.is_some_and(|m| m.incarnation == node.incarnation),
-                is_provisional: coordinator.is_provisional(),
-                data,
-            })
-        });
-        let seen: Vec<_> = seen.collect();
-        if seen.len() < self.nodes.len() {
-            return Some("a node does not run".to_owned());
-        }
-        unsettled(&seen)
-    }
-
-    fn look_at_owners(&mut self, newest: &Topology) -> Verdict {
-        let now_ms = self.now_ms();
-        let mut has_owner: BTreeMap<_, _> = modelled().map(|range| (range, false)).collect();
-        let is_up = |node: &&Node| node.process.is_some() && !node.is_paused;
-        for node in self.nodes.iter().filter(is_up) {
-            if let Some(Process { coordinator, data }) = &node.process
-                && coordinator.serves(node.local(now_ms)) == Serving::Decided
-            {
-                for (range, _) in data.primaries() {
-                    has_owner.insert(range, true);
-                }
-            }
-        }
-        let runs = |id| self.nodes.iter().any(|node| node.id == id && is_up(&node));
-        let is_named = |node: &Node| {
-            let member = newest.member(node.id);
-            member.is_some_and(|member| member.incarnation == node.incarnation)
-        };
-        let is_restart = !self.nodes.iter().any(|node| is_up(&node) && is_named(node));
-        let are_disks_quick = self.nodes.iter().all(|node| node.disk_ms == DISK_MS);
-        let is_calm = self.network.is_calm() && are_disks_quick && newest.is_quorum(runs);
-        self.owners.look(now_ms, is_calm, is_restart, &has_owner)
     }
 
     fn trace(&self, slot: usize, what: impl Fn() -> String) {
