@@ -270,6 +270,23 @@ impl NodeSession {
 
     // --- replication ---
 
+    /// The header at the front of `input`, and the shard that it is for, whose token is taken then; or
+    /// why to stop before the frame.
+    fn open(
+        &self,
+        input: &mut &[u8],
+        proven: &Proven,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(Header, ShardIndex), Option<Stop>> {
+        let Some((header, shard)) = header_of(input, proven, context) else {
+            return Err(self.leave(Goodbye::Protocol, context));
+        };
+        if !context.tokens.try_take(shard) {
+            return Err(Some(Stop::Again));
+        }
+        Ok((header, shard))
+    }
+
     /// Changes of a primary's core for copies here; says why to stop before it, if so.
     fn handle_batch(
         &mut self,
@@ -277,12 +294,10 @@ impl NodeSession {
         proven: &Proven,
         context: &mut Context<'_, '_>,
     ) -> Option<Stop> {
-        let Some((header, shard)) = header_of(&mut input, proven, context) else {
-            return self.leave(Goodbye::Protocol, context);
+        let (header, shard) = match self.open(&mut input, proven, context) {
+            Ok(opened) => opened,
+            Err(stop) => return stop,
         };
-        if !context.tokens.try_take(shard) {
-            return Some(Stop::Again);
-        }
         let now = context.dispatcher.now();
         let time = Time(now.time.0);
         let applied = context
@@ -304,19 +319,19 @@ impl NodeSession {
             });
         context.dispatcher.note_written(shard);
         let stop = applied.unwrap_or(Some(Stop::Close));
+        if stop != Some(Stop::Again) {
+            self.ahead_since = None;
+            return stop;
+        }
         // A topology that does not come is not waited for: what is missing is asked for again.
         let since = *self.ahead_since.get_or_insert(time);
-        if stop == Some(Stop::Again) && time.ms_since(since) > AHEAD_MS_MAX {
+        if time.ms_since(since) > AHEAD_MS_MAX {
             return None;
         }
-        if stop == Some(Stop::Again) {
-            if let Some(nodes) = context.dispatcher.nodes_mut() {
-                nodes.hold(context.id);
-            }
-            return Some(Stop::Wait);
+        if let Some(nodes) = context.dispatcher.nodes_mut() {
+            nodes.hold(context.id);
         }
-        self.ahead_since = None;
-        stop
+        Some(Stop::Wait)
     }
 
     /// What the core of a copy says to the primary's core here.
@@ -326,12 +341,10 @@ impl NodeSession {
         proven: &Proven,
         context: &mut Context<'_, '_>,
     ) -> Option<Stop> {
-        let Some((header, shard)) = header_of(&mut input, proven, context) else {
-            return self.leave(Goodbye::Protocol, context);
+        let (header, shard) = match self.open(&mut input, proven, context) {
+            Ok(opened) => opened,
+            Err(stop) => return stop,
         };
-        if !context.tokens.try_take(shard) {
-            return Some(Stop::Again);
-        }
         let now = context.dispatcher.now();
         let time = Time(now.time.0);
         let told = context
