@@ -337,21 +337,17 @@ impl<'n> Dispatcher<'n> {
         let placement = self.placement();
         let epoch = self.epoch();
         batch.execute(|args, access, form, replies| {
-            let shard = tokens.shard(self.own);
-            let mut shards = Single::new(shard, None, placement);
             let argv = Argv { args, staged: &[] };
             let spec = table::lookup(args).expect("looked up before it was sent");
             let command = Command::parse(spec, argv).expect("parsed before it was sent");
             let Command::Data(command) = command else {
                 unreachable!("only commands on keys are sent");
             };
-            let mut keys = spec.keys_in(args);
-            let is_answerable = keys.all(|key| {
-                let range = cluster::Range::of(key).index();
-                shards.at(self.own.index()).is_answerable(range, access)
-            });
             // What changed hands meanwhile is not executed.
-            let executed = if is_answerable {
+            let reads_old = access == Access::ReadOld;
+            let executed = if self.may_execute(spec, args, reads_old, &mut tokens) {
+                let shard = tokens.shard(self.own);
+                let mut shards = Single::new(shard, None, placement);
                 with_sink(form, replies, |sink| {
                     execute(&command, &mut shards, &mut [], self.now, sink)
                 })

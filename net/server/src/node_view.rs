@@ -246,7 +246,7 @@ fn cluster_counts(node: &Node) -> ClusterCounts {
     let Some(shared) = &node.cluster else {
         return ClusterCounts::default();
     };
-    let decisions = shared.decisions();
+    let decisions = shared.desk.told().counters;
     ClusterCounts {
         forwards_sent: node.total(|counters| &counters.forwards_sent),
         forwards_retried: node.total(|counters| &counters.forwards_retried),

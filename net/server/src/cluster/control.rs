@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use fulmar_cluster::coordinator::timing::LEAVE_MS;
 use fulmar_cluster::coordinator::{
-    Coordinator, Counters as Decisions, Event as Asked, SealedPosition, Serving as Standing,
+    Coordinator, Event as Asked, SealedPosition, Serving as Standing,
 };
 use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
 use fulmar_cluster::membership::{Event, Identity, Membership};
@@ -96,8 +96,10 @@ pub(crate) struct Control<'n> {
     is_view_old: bool,
     is_timer_set: bool,
     silent: Vec<NodeId>,
-    /// The counts that the cores see.
-    decisions: Decisions,
+    /// What the cores were last told.
+    told: Told,
+    /// The members know that this node has left.
+    has_left: bool,
     wake_all: bool,
     /// Hand-overs whose writes are held, and whose next primaries have not caught up.
     held: Vec<HandOver>,
@@ -134,7 +136,8 @@ impl<'n> Control<'n> {
             is_view_old: false,
             is_timer_set: false,
             silent: Vec::new(),
-            decisions: Decisions::default(),
+            told: Told::default(),
+            has_left: false,
             wake_all: false,
             held: Vec::new(),
             leaving_since: None,
@@ -255,11 +258,6 @@ impl<'n> Control<'n> {
                 }
             }
         }
-        self.shared.desk.tell(Told {
-            moves: self.coordinator.moves(),
-            counters: self.coordinator.counters(),
-            is_failing_over: self.coordinator.is_failing_over(),
-        });
     }
 
     /// Stops the node that was asked to leave, once nobody needs it or it has waited long enough.
@@ -267,7 +265,7 @@ impl<'n> Control<'n> {
         let Some(since) = self.leaving_since.filter(|_| !self.node.is_stopping()) else {
             return;
         };
-        let has_left = self.shared.has_left() || self.shared.serving() == Serving::Outside;
+        let has_left = self.has_left || self.shared.serving() == Serving::Outside;
         let is_late = now.ms_since(since) > LEAVE_MS + LEFT_LATE_MS;
         if (has_left && !self.has_work()) || is_late {
             tracing::info!(has_left, "stopping");
@@ -346,7 +344,7 @@ impl<'n> Control<'n> {
                 }),
                 Asked::Hold(ranges) => self.begin(Work::Hold(ranges)),
                 Asked::Release(_) => self.begin(Work::Release),
-                Asked::Left => self.shared.note_left(),
+                Asked::Left => self.has_left = true,
             }
         }
     }
@@ -468,9 +466,14 @@ impl<'n> Control<'n> {
 
     /// Tells the cores how this node stands, and what has changed.
     fn stand(&mut self, now: Time) {
-        if self.coordinator.counters() != self.decisions {
-            self.decisions = self.coordinator.counters();
-            self.shared.set_decisions(self.decisions);
+        let told = Told {
+            moves: self.coordinator.moves(),
+            counters: self.coordinator.counters(),
+            is_failing_over: self.coordinator.is_failing_over(),
+        };
+        if told != self.told {
+            self.told = told;
+            self.shared.desk.tell(told);
         }
         let mut standing = self.coordinator.serves(now);
         if self

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fulmar_cluster::coordinator::Counters as Decisions;
 use fulmar_cluster::{ClusterId, ClusterSecret, Incarnation, NodeId, Time};
 
 use fulmar_shard::session::MemberView;
@@ -54,8 +53,6 @@ pub(crate) struct Shared {
     pub(crate) desk: Desk,
     /// This node as clients are told of it.
     pub(crate) member_view: MemberView,
-    /// The cluster has let this node go: it may stop.
-    has_left: AtomicBool,
     cluster: Mutex<Option<ClusterId>>,
     serving: AtomicU8,
     /// Some core found that it was asleep for too long; control has not seen it yet.
@@ -63,8 +60,6 @@ pub(crate) struct Shared {
     mail: (Sender<Mail>, Receiver<Mail>),
     /// Counts what may end a WAIT.
     news: AtomicU64,
-    /// What the coordinator last told of itself.
-    decisions: Mutex<Decisions>,
     /// When it was last complained of each of: secrets, clusters, versions.
     complained_ms: [AtomicU64; 3],
     /// Where nodes listen for each other, members or not.
@@ -86,13 +81,11 @@ impl Shared {
             views: Views::default(),
             desk: Desk::default(),
             member_view,
-            has_left: AtomicBool::new(false),
             cluster: Mutex::default(),
             serving: AtomicU8::new(Serving::Outside as u8),
             was_asleep: AtomicBool::new(false),
             mail: bounded(MAIL_MAX),
             news: AtomicU64::new(0),
-            decisions: Mutex::default(),
             complained_ms: Default::default(),
             addresses: Mutex::default(),
         }
@@ -132,29 +125,6 @@ impl Shared {
     /// How often there was something.
     pub(crate) fn news(&self) -> u64 {
         self.news.load(Ordering::SeqCst)
-    }
-
-    /// The coordinator's counts, at most a few milliseconds old.
-    pub(crate) fn decisions(&self) -> Decisions {
-        *self
-            .decisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn set_decisions(&self, decisions: Decisions) {
-        *self
-            .decisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = decisions;
-    }
-
-    pub(crate) fn note_left(&self) {
-        self.has_left.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Acquire)
     }
 
     /// Leaves a message for the coordinator; drops it if there are too many.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use fulmar_shard::FollowerLag;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -79,7 +80,7 @@ pub(super) fn register(node: &Node, registry: &mut Registry) {
         counter.inc_by(value);
         registry.register(name, help, counter);
     }
-    register_lags(node, registry);
+    register_lags(&replication.followers, registry);
     let Some(view) = shared.views.current() else {
         return;
     };
@@ -114,9 +115,9 @@ pub(super) fn register(node: &Node, registry: &mut Registry) {
     }
 }
 
-fn register_lags(node: &Node, registry: &mut Registry) {
+fn register_lags(followers: &[FollowerLag], registry: &mut Registry) {
     let [entries, bytes, ms] = [(); 3].map(|()| Level::<Follower>::default());
-    for lag in &node_stats(node).shards.replication.followers {
+    for lag in followers {
         let label = Follower {
             follower: lag.node.to_string(),
         };

@@ -161,8 +161,10 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
         unreachable!("made by with_args");
     };
     if let Some(nodes) = context.dispatcher.nodes() {
-        let (serving, view) = (nodes.shared().serving(), nodes.view().cloned());
-        let way = view.map(|view| way(spec, args, &view, Asker::default()));
+        let serving = nodes.shared().serving();
+        let way = nodes
+            .view()
+            .map(|view| way(spec, args, view, Asker::default()));
         match (serving, way) {
             (Serving::Unconfirmed, _) => return Outcome::Busy,
             (Serving::Everything | Serving::Outside, Some(Way::To(node))) => {

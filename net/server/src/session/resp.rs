@@ -156,8 +156,8 @@ impl RespSession {
             return Some(Stop::Again);
         }
         // What moved away since the last slice is not deleted here: it would only be missing in a copy.
-        if sliced.id().spec().is_write() {
-            let spec = sliced.id().spec();
+        let spec = sliced.id().spec();
+        if spec.is_write() && dispatcher.nodes().is_some() {
             let is_here = sliced
                 .keys()
                 .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));

@@ -20,7 +20,6 @@ use crate::session::nodes::{scan_in_turn, send_on};
 
 impl RespSession {
     /// Deals with a command that this node does not execute alone; `None` if it does.
-    #[cold]
     pub(super) fn run_elsewhere(
         &mut self,
         spec: &'static CommandSpec,
@@ -69,8 +68,8 @@ impl RespSession {
             }
             Serving::Reads => {}
         }
-        let view = nodes.view()?.clone();
-        match way(spec, argv.args, &view, self.asker()) {
+        let view = nodes.view()?;
+        match way(spec, argv.args, view, self.asker()) {
             Way::Here => None,
             Way::Moved(slot, _) => {
                 let error = view.cluster.moved(slot.number());
@@ -95,6 +94,7 @@ impl RespSession {
                 Some(send_on(spec, command, argv, forward, form, context))
             }
             Way::Apart | Way::Everywhere => {
+                let view = view.clone();
                 self.note_writes(spec, argv.args, context);
                 Some(self.begin_gather(spec, argv, &view, context))
             }

@@ -90,7 +90,7 @@ impl RespSession {
         dispatcher: &mut Dispatcher<'n>,
         tokens: &mut Tokens<'n>,
     ) -> Option<Obstacle> {
-        if self.transaction.is_aborted() {
+        if self.transaction.is_aborted() || dispatcher.nodes().is_none() {
             return None;
         }
         let (mut may_execute, mut owns_all) = (true, true);
