@@ -182,14 +182,24 @@ impl Replication {
         ranges.filter_map(|range| self.position(range))
     }
 
-    /// How many followers have a whole copy with this write. 0 if the term is over.
+    /// Counts no acknowledgements of these ranges until the next topology: their hand-over was given
+    /// up here, but may still be decided, and what is written meanwhile is then rewound.
+    pub fn doubt(&mut self, ranges: &[Range]) {
+        for &range in ranges {
+            if let Some(copy) = self.copies.get_mut(range) {
+                copy.is_in_doubt = true;
+            }
+        }
+    }
+
+    /// How many followers have a whole copy with this write. 0 if the term is over, or in doubt.
     #[must_use]
     pub fn acknowledged_by(&self, write: Write) -> usize {
         let Some(place) = self.copies.place(write.range) else {
             return 0;
         };
         let copy = self.copies.at(place);
-        if copy.role != Role::Primary || copy.term != write.term {
+        if copy.role != Role::Primary || copy.term != write.term || copy.is_in_doubt {
             return 0;
         }
         let followed = self.links.iter().filter_map(|link| link.of_place(place));

@@ -59,8 +59,8 @@ enum Work {
     },
     /// Hold the writes of these ranges until their next primaries have everything.
     Hold(Vec<HandOver>),
-    /// Execute what was held.
-    Release,
+    /// Execute what was held, though another primary may yet be decided.
+    Release(Vec<Range>),
 }
 
 /// What a turn of control asks of its core.
@@ -343,7 +343,7 @@ impl<'n> Control<'n> {
                     positions: Vec::new(),
                 }),
                 Asked::Hold(ranges) => self.begin(Work::Hold(ranges)),
-                Asked::Release(_) => self.begin(Work::Release),
+                Asked::Release(ranges) => self.begin(Work::Release(ranges)),
                 Asked::Left => self.has_left = true,
             }
         }
@@ -393,7 +393,7 @@ impl<'n> Control<'n> {
                 serial, positions, ..
             } => self.coordinator.handle_sealed(now, serial, &positions),
             Work::Hold(ranges) => self.held = ranges,
-            Work::Release => self.held.clear(),
+            Work::Release(_) => self.held.clear(),
         }
         true
     }
@@ -573,7 +573,10 @@ impl Work {
                 });
             }
             Self::Hold(ranges) => shard.hold(ranges.iter().map(|hold| hold.range)),
-            Self::Release => shard.release(),
+            Self::Release(ranges) => {
+                shard.replicate(now, |replication, _| replication.doubt(ranges));
+                shard.release();
+            }
         }
     }
 }

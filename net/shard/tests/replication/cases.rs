@@ -457,6 +457,31 @@ fn entries_of_an_earlier_term_of_the_same_primary_are_refused() {
 }
 
 #[test]
+fn acknowledgements_do_not_count_while_a_hand_over_is_in_doubt() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    let write = world.nodes[0].shards[0]
+        .last_write()
+        .expect("it was logged");
+    world.settle();
+    let count = |world: &World| {
+        let replication = world.nodes[0].replication(range_a());
+        replication.acknowledged_by(write)
+    };
+    assert_eq!(count(&world), 1);
+    let now = world.now;
+    world.nodes[0].shards[0].replicate(now, |replication, _| replication.doubt(&[range_a()]));
+    assert_eq!(count(&world), 0);
+    world.settle();
+    assert_eq!(count(&world), 0, "acknowledged again");
+    world.decide_copies(&[1, 2]);
+    world.learn(0);
+    world.learn(1);
+    world.settle();
+    assert_eq!(count(&world), 1, "the next topology ends it");
+}
+
+#[test]
 fn a_copy_of_an_empty_restart_is_not_followed() {
     let mut world = pair(ROOMY);
     world.run(0, &[b"SET", b"{a}k", b"1"]);
