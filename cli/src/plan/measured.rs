@@ -6,7 +6,8 @@
 pub(super) const RANGES: u64 = 2_048;
 /// Most members: `net/cluster/src/topology`.
 pub(super) const NODES_MAX: u64 = 256;
-/// Bytes of an item beside key and value, and those that a TTL adds: README, "Memory per item".
+/// Bytes of an item beside key and value, and those that a TTL adds: a little above README's "Memory per
+/// item", for sizes that fit their class worse.
 pub(super) const ITEM_BYTES: f64 = 26.0;
 pub(super) const TTL_BYTES: f64 = 8.0;
 /// Up to here the classes' steps are in `ITEM_BYTES`; above, rounding up to a class wastes at most so

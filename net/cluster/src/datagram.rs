@@ -27,8 +27,6 @@ pub enum DatagramKind {
     Gossip,
     /// `decision`: a node shows that it is there.
     Heartbeat,
-    /// `decision`: an answer to a heartbeat.
-    HeartbeatAnswer,
 }
 
 /// A datagram that is whole and comes from a node with the secret.
@@ -42,7 +40,7 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why a datagram is dropped. No state changed; each is counted.
+/// Why a datagram is dropped. No state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DatagramError {
     /// Shorter than what every datagram has, or longer than any. Foreign traffic does that.
@@ -61,7 +59,6 @@ impl DatagramKind {
         match self {
             Self::Gossip => 1,
             Self::Heartbeat => 2,
-            Self::HeartbeatAnswer => 3,
         }
     }
 
@@ -69,7 +66,6 @@ impl DatagramKind {
         match code {
             1 => Some(Self::Gossip),
             2 => Some(Self::Heartbeat),
-            3 => Some(Self::HeartbeatAnswer),
             _ => None,
         }
     }

@@ -99,7 +99,7 @@ impl Coordinator {
         coordinator
     }
 
-    /// A message arrived over a stream. Its bytes were authentic.
+    /// A message arrived over a stream. Who sent it has proven that it knows the secret.
     pub fn handle_message(&mut self, now: Time, envelope: Envelope) {
         self.begin(now);
         self.receive(envelope);

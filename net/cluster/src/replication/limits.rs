@@ -17,7 +17,7 @@ pub const LOG_MEMORY_DIVISOR: usize = 20;
 pub const LOG_AGE_MS_MAX: u64 = 60_000;
 /// Smallest log: a few entries with the longest keys.
 pub const LOG_BYTES_MIN: usize = 256 * 1024;
-/// Largest log: positions in it fit 32 bits.
+/// Largest log, whatever the memory limit.
 pub const LOG_BYTES_MAX: usize = 1 << 31;
 /// Unacknowledged bytes to one follower unless told otherwise.
 pub const WINDOW_BYTES_MAX: usize = 4 << 20;

@@ -97,12 +97,6 @@ impl Log {
         self.entries_count
     }
 
-    /// Bytes of entries held.
-    #[must_use]
-    pub fn bytes_used(&self) -> u64 {
-        self.head - self.oldest
-    }
-
     /// Size of the ring.
     #[must_use]
     pub fn bytes_max(&self) -> usize {

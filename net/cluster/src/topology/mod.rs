@@ -29,7 +29,7 @@ pub struct Branch {
     pub founder: NodeId,
 }
 
-/// Members and the copies of all ranges. About 150 KiB.
+/// Members and the copies of all ranges. About 200 KiB.
 ///
 /// # Invariants
 /// 1. Members are distinct, in the order of seniority: who joined first, first. There is at least
