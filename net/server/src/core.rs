@@ -20,10 +20,11 @@ use crate::connection::{Connection, Progress};
 use crate::connections::Connections;
 use crate::dispatch::Dispatcher;
 use crate::janitor::Janitor;
-use crate::message::{Batch, Message};
+use crate::message::{Answer, Batch, Message};
 use crate::node::{Link, Node};
 use crate::pool::Pool;
 use crate::ring::{Completion, ConnectionId, Operation, Ring};
+use crate::session::try_again;
 
 /// Longest sleep, and so the delay of a shutdown.
 const TICK_MS: u64 = 100;
@@ -469,13 +470,20 @@ impl<'n> Core<'n> {
 
     fn handle_replies(&mut self, mut batch: Batch) {
         let mut filled = Vec::with_capacity(batch.len());
-        batch.drain_replies(|id, hole, reply, values| {
+        batch.drain_replies(|request, answer| {
+            let id = request.connection;
+            let (reply, values) = match answer {
+                Answer::Reply(reply, values) => (reply, values),
+                Answer::NotExecuted(args, access) => {
+                    return try_again(request, args, access, &mut self.dispatcher);
+                }
+            };
             let unwanted = match self.connections.get_mut(id) {
                 Some(connection) => {
                     if filled.last() != Some(&id) {
                         filled.push(id);
                     }
-                    connection.output.fill(hole, reply, values)
+                    connection.output.fill(request.hole, reply, values)
                 }
                 None => Err(values),
             };

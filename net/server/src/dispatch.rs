@@ -16,9 +16,9 @@ use fulmar_cluster::{self as cluster, ShardIndex};
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::command::table::{self, CommandId, CommandSpec, Scope};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
+use fulmar_protocol::http;
 use fulmar_protocol::node::{Encoder as NodeEncoder, ForwardStatus, Status};
 use fulmar_protocol::resp::Encoder;
-use fulmar_protocol::{CommandError, http};
 use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
@@ -345,17 +345,24 @@ impl<'n> Dispatcher<'n> {
             };
             // What changed hands meanwhile is not executed.
             let reads_old = access == Access::ReadOld;
-            let executed = if self.may_execute(spec, args, reads_old, &mut tokens) {
-                let shard = tokens.shard(self.own);
-                let mut shards = Single::new(shard, None, placement);
-                with_sink(form, replies, |sink| {
-                    execute(&command, &mut shards, &mut [], self.now, sink)
-                })
-            } else {
-                refuse(form, replies, epoch);
-                Executed::Failed
-            };
+            if !self.may_execute(spec, args, reads_old, &mut tokens) {
+                let ReplyForm::Node { request, .. } = form else {
+                    return false;
+                };
+                NodeEncoder::new(&mut replies.bytes).status(&Status {
+                    request,
+                    status: ForwardStatus::TryAgain,
+                    epoch: epoch.0,
+                });
+                return true;
+            }
+            let shard = tokens.shard(self.own);
+            let mut shards = Single::new(shard, None, placement);
+            let executed = with_sink(form, replies, |sink| {
+                execute(&command, &mut shards, &mut [], self.now, sink)
+            });
             self.count(spec.id, executed);
+            true
         });
         drop(tokens);
         let sender = batch.sender;
@@ -603,19 +610,6 @@ pub(crate) fn with_sink<R>(
             frame.finish();
             result
         }
-    }
-}
-
-/// Says that a command was not executed, to be tried again.
-fn refuse(form: ReplyForm, out: &mut Replies, epoch: cluster::Epoch) {
-    if let ReplyForm::Node { request, .. } = form {
-        NodeEncoder::new(&mut out.bytes).status(&Status {
-            request,
-            status: ForwardStatus::TryAgain,
-            epoch: epoch.0,
-        });
-    } else {
-        with_sink(form, out, |sink| sink.error(&CommandError::TryAgain));
     }
 }
 

@@ -60,8 +60,16 @@ pub(crate) struct Batch {
     /// The arguments, each behind its length.
     bytes: Vec<u8>,
     replies: Replies,
-    /// Where each reply ends in the bytes of `replies`.
-    reply_ends: Vec<usize>,
+    /// Where each reply ends in the bytes of `replies`; `None`: the command was not executed.
+    reply_ends: Vec<Option<usize>>,
+}
+
+/// What became of a command in a batch.
+pub(crate) enum Answer<'b> {
+    /// Its reply, with its values.
+    Reply(&'b [u8], Vec<Placed>),
+    /// It was not executed, for its keys were changing hands: its arguments.
+    NotExecuted(&'b [&'b [u8]], Access),
 }
 
 impl Batch {
@@ -107,35 +115,38 @@ impl Batch {
         self.requests.len()
     }
 
-    /// Executes each command: `execute` gets its arguments, access and form, and appends the reply.
+    /// Executes each command: `execute` gets its arguments, access and form, and appends the reply;
+    /// false if the command was not executed.
     pub(crate) fn execute(
         &mut self,
-        mut execute: impl FnMut(&[&[u8]], Access, ReplyForm, &mut Replies),
+        mut execute: impl FnMut(&[&[u8]], Access, ReplyForm, &mut Replies) -> bool,
     ) {
         let mut rest = self.bytes.as_slice();
         let mut args = Vec::new();
         for request in &self.requests {
-            args.clear();
-            for _ in 0..request.args_count {
-                let (arg, behind) = split_arg(rest);
-                args.push(arg);
-                rest = behind;
-            }
-            execute(&args, request.access, request.form, &mut self.replies);
-            self.reply_ends.push(self.replies.bytes.len());
+            split_args(&mut rest, request.args_count, &mut args);
+            let is_executed = execute(&args, request.access, request.form, &mut self.replies);
+            self.reply_ends
+                .push(is_executed.then_some(self.replies.bytes.len()));
         }
     }
 
-    /// Hands each reply with its values to `take`, then empties the batch for its next use.
-    pub(crate) fn drain_replies(
-        &mut self,
-        mut take: impl FnMut(ConnectionId, HoleId, &[u8], Vec<Placed>),
-    ) {
+    /// Hands what became of each command to `take`, then empties the batch for its next use.
+    pub(crate) fn drain_replies(&mut self, mut take: impl FnMut(&Request, Answer<'_>)) {
         let mut start = 0;
+        let mut rest = self.bytes.as_slice();
+        let mut args = Vec::new();
         for (request, &end) in self.requests.iter().zip(&self.reply_ends) {
+            split_args(&mut rest, request.args_count, &mut args);
+            let Some(end) = end else {
+                take(request, Answer::NotExecuted(&args, request.access));
+                continue;
+            };
             let values = self.replies.take_values(&(start..end));
-            let reply = &self.replies.bytes[start..end];
-            take(request.connection, request.hole, reply, values);
+            take(
+                request,
+                Answer::Reply(&self.replies.bytes[start..end], values),
+            );
             start = end;
         }
         self.requests.clear();
@@ -148,9 +159,65 @@ impl Batch {
     }
 }
 
-fn split_arg(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (length, rest) = bytes
-        .split_first_chunk()
-        .expect("each argument was pushed behind its length");
-    rest.split_at(usize::from_le_bytes(*length))
+/// Takes the next command's arguments off the front.
+fn split_args<'b>(rest: &mut &'b [u8], count: usize, args: &mut Vec<&'b [u8]>) {
+    args.clear();
+    for _ in 0..count {
+        let (length, behind) = rest
+            .split_first_chunk()
+            .expect("each argument was pushed behind its length");
+        let (arg, behind) = behind.split_at(usize::from_le_bytes(*length));
+        args.push(arg);
+        *rest = behind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulmar_protocol::resp::RespVersion;
+    use fulmar_shard::Access;
+
+    use super::{Answer, Batch, ReplyForm};
+    use crate::output::Output;
+    use crate::ring::ConnectionId;
+
+    #[test]
+    fn what_was_not_executed_comes_back_with_its_arguments() {
+        let mut output = Output::default();
+        let mut batch = Batch::new(0);
+        let commands: [&[&[u8]]; 4] = [
+            &[b"GET", b"a"],
+            &[b"SET", b"b", b""],
+            &[b"SET", b"c", b"value"],
+            &[b"GET", b"d"],
+        ];
+        // Twice, as a batch is used again.
+        for _ in 0..2 {
+            for args in commands {
+                let form = ReplyForm::Resp(RespVersion::Resp2);
+                let id = ConnectionId::new(0, 0);
+                batch.push(id, output.reserve(), form, Access::Write, args);
+            }
+            batch.execute(|args, _, _, replies| {
+                let is_executed = args[0] == b"GET";
+                if is_executed {
+                    replies.bytes.extend_from_slice(args[1]);
+                }
+                is_executed
+            });
+            let mut came = Vec::new();
+            batch.drain_replies(|_, answer| {
+                came.push(match answer {
+                    Answer::Reply(reply, _) => vec![reply.to_vec()],
+                    Answer::NotExecuted(args, access) => {
+                        assert_eq!(access, Access::Write);
+                        args.iter().map(|arg| arg.to_vec()).collect()
+                    }
+                });
+            });
+            let expected: [&[&[u8]]; 4] = [&[b"a"], commands[1], commands[2], &[b"d"]];
+            assert_eq!(came, expected);
+            assert_eq!(batch.len(), 0);
+        }
+    }
 }

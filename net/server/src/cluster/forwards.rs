@@ -82,6 +82,8 @@ pub(crate) struct Forward {
     deadline: Time,
     /// When it is tried again if nothing changes.
     retry_at: Time,
+    /// The topology with which it was sent last.
+    epoch_sent: Epoch,
     /// The topology that it waits for.
     epoch_wanted: Epoch,
     /// Why it was not executed the last time.
@@ -163,6 +165,7 @@ impl Forward {
             hops: 1,
             deadline: now.plus_ms(FORWARD_MS_MAX),
             retry_at: now,
+            epoch_sent: Epoch(0),
             epoch_wanted: Epoch(0),
             refused: None,
             reply: Vec::new(),
@@ -243,8 +246,10 @@ impl Forwards {
     }
 
     /// Keeps a command that was sent under the name that was reserved for it.
-    pub(crate) fn put(&mut self, id: RequestId, forward: Box<Forward>) {
+    /// `epoch` is that of the topology with which it was sent.
+    pub(crate) fn put(&mut self, id: RequestId, mut forward: Box<Forward>, epoch: Epoch) {
         self.counts.sent += 1;
+        forward.epoch_sent = epoch;
         self.places[(id.0 & 0xFFFF) as usize].forward = Some(forward);
     }
 
@@ -356,7 +361,7 @@ impl Forwards {
                 if forward.range.is_none() {
                     return self.fail(&forward, Failure::NotExecuted);
                 }
-                if knows == epoch {
+                if knows == forward.epoch_sent {
                     if forward.hops == HOPS_MAX {
                         return self.fail(&forward, Failure::NotExecuted);
                     }
@@ -400,11 +405,18 @@ impl Forwards {
     }
 
     /// A new topology: what is on its way to a node that does not own its keys any more is not waited
-    /// for.
-    pub(crate) fn handle_owners(&mut self, now: Time, is_owner: impl Fn(NodeId, Range) -> bool) {
+    /// for. Of what may be executed once only that node, while it is a member, still says what became.
+    pub(crate) fn handle_owners(
+        &mut self,
+        now: Time,
+        is_owner: impl Fn(NodeId, Range) -> bool,
+        is_member: impl Fn(NodeId) -> bool,
+    ) {
         self.give_up(true, now, |forward| {
             let is_left = |range| !is_owner(forward.node, range);
-            !forward.may_read_replica && forward.range.is_some_and(is_left)
+            !forward.may_read_replica
+                && forward.range.is_some_and(is_left)
+                && (forward.is_idempotent || !is_member(forward.node))
         });
     }
 
@@ -515,12 +527,12 @@ mod tests {
 
     fn insert(forwards: &mut Forwards, forward: Box<Forward>) -> RequestId {
         forwards.enter(&forward);
-        put(forwards, forward)
+        put(forwards, forward, 5)
     }
 
-    fn put(forwards: &mut Forwards, forward: Box<Forward>) -> RequestId {
+    fn put(forwards: &mut Forwards, forward: Box<Forward>, epoch: u64) -> RequestId {
         let id = forwards.reserve();
-        forwards.put(id, forward);
+        forwards.put(id, forward, Epoch(epoch));
         id
     }
 
@@ -568,7 +580,7 @@ mod tests {
         let mut ids = Vec::new();
         for forward in forwards.take_again() {
             if forward.is_due(now, Epoch(epoch), has_changed) {
-                ids.push(put(forwards, forward));
+                ids.push(put(forwards, forward, epoch));
             } else {
                 forwards.keep_again(forward);
             }
@@ -727,6 +739,39 @@ mod tests {
         assert!(filled(&mut forwards).is_empty());
         forwards.handle_status(&status(ids[0], ForwardStatus::Moved, 5), Epoch(5), Time(50));
         assert_eq!(filled(&mut forwards), [(1, Err(Failure::NotExecuted))]);
+    }
+
+    #[test]
+    fn a_refusal_that_came_with_a_new_topology_does_not_count() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        let mut id = insert(&mut forwards, forward(1, false));
+        // Sent with one topology, refused with the next, which is here by then, too.
+        for epoch in 6..16 {
+            forwards.handle_status(
+                &status(id, ForwardStatus::Moved, epoch),
+                Epoch(epoch),
+                Time(0),
+            );
+            let ids = send_again(&mut forwards, Time(50), epoch, false);
+            assert_eq!(ids.len(), 1, "epoch {epoch}");
+            id = ids[0];
+        }
+        assert!(filled(&mut forwards).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_handed_its_keys_over_says_what_became_of_a_command() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        insert(&mut forwards, forward(1, true));
+        let once = insert(&mut forwards, forward(2, false));
+        let is_owner = |_, _| false;
+        forwards.handle_owners(Time(0), is_owner, |node| node == NODE);
+        assert_eq!(forwards.take_again().len(), 1, "the first is sent again");
+        assert_eq!(forwards.handle_reply(once, b":2\r\n", true), Ok(()));
+        insert(&mut forwards, forward(3, false));
+        forwards.handle_owners(Time(0), is_owner, |_| false);
+        let expected = [(2, Ok(b":2\r\n".to_vec())), (3, Err(Failure::Unknown))];
+        assert_eq!(filled(&mut forwards), expected);
     }
 
     #[test]

@@ -125,9 +125,12 @@ impl<'n> Nodes<'n> {
     /// What is on its way to a node that does not own its keys any more is not waited for.
     fn reroute(&mut self) {
         if let Some(view) = self.view.get() {
-            self.forwards.handle_owners(self.now, |node, range| {
-                view.topology().copies(range).primary == node
-            });
+            let topology = view.topology();
+            self.forwards.handle_owners(
+                self.now,
+                |node, range| topology.copies(range).primary == node,
+                |node| topology.member(node).is_some(),
+            );
         }
     }
 
@@ -218,10 +221,15 @@ impl<'n> Nodes<'n> {
         }
     }
 
-    /// Keeps a command that was given back and could not be executed here yet.
+    /// Keeps a command that could not be executed here yet. One for which there is no room fails.
     pub(crate) fn keep(&mut self, forward: Box<Forward>) {
+        let has_room = self.forwards.has_room();
         self.forwards.enter(&forward);
-        self.forwards.push_again(forward, self.now);
+        if has_room {
+            self.forwards.push_again(forward, self.now);
+        } else {
+            self.forwards.drop_lost(&forward);
+        }
     }
 
     fn send(&mut self, forward: Box<Forward>) -> Option<Box<Forward>> {
@@ -235,8 +243,9 @@ impl<'n> Nodes<'n> {
             self.forwards.drop_lost(&forward);
             return None;
         };
+        let epoch = view.topology().epoch();
         let fence = Fence {
-            epoch: view.topology().epoch().0,
+            epoch: epoch.0,
             sender_incarnation: self.shared.incarnation.0,
             target_incarnation: target.incarnation.0,
         };
@@ -262,7 +271,7 @@ impl<'n> Nodes<'n> {
         forward
             .args
             .with_argv(|argv| command::encode(writer, id.0, &head, argv.args));
-        self.forwards.put(id, forward);
+        self.forwards.put(id, forward, epoch);
         None
     }
 

@@ -3,12 +3,12 @@
 use fulmar_cluster::{NodeId, Slot, Time};
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, Command, DataCommand, SetCondition, SetReply};
-use fulmar_shard::{Outcome as Executed, Route, ShardMask, execute, execute_scan, route};
+use fulmar_shard::{Access, Outcome as Executed, Route, ShardMask, execute, execute_scan, route};
 
 use super::Context;
 use crate::cluster::{Destination, Forward, Nodes, Serving, Target, member_at, places_of};
 use crate::dispatch::{Dispatcher, HOLES_MAX, HeldShards, Outcome, with_sink};
-use crate::message::ReplyForm;
+use crate::message::{ReplyForm, Request};
 use crate::pending::Pending;
 use crate::replies::Replies;
 use crate::token::Tokens;
@@ -38,21 +38,58 @@ pub(super) fn send_on(
         target: Target::Hole(context.output.reserve()),
         form,
     };
+    nodes.forward(forward_of(spec, command, argv, destination, to, now));
+    context.dispatcher.count(spec.id, Executed::Done);
+    Outcome::Done
+}
+
+/// Keeps a command that another core did not execute, for its keys were changing hands: it is executed
+/// here, or sent on, when they have.
+pub(crate) fn try_again(
+    request: &Request,
+    args: &[&[u8]],
+    access: Access,
+    dispatcher: &mut Dispatcher<'_>,
+) {
+    let argv = Argv { args, staged: &[] };
+    let spec = lookup(args).expect("looked up before it was sent");
+    let Ok(Command::Data(command)) = Command::parse(spec, argv) else {
+        unreachable!("only commands on keys are sent");
+    };
+    dispatcher.count(spec.id, Executed::Done);
+    let now = Time(dispatcher.now().time.0);
+    let Some(nodes) = dispatcher.nodes_mut() else {
+        unreachable!("keys change hands only in a cluster");
+    };
+    let destination = Destination {
+        connection: request.connection,
+        target: Target::Hole(request.hole),
+        form: request.form,
+    };
+    let to = (nodes.shared().own, access == Access::ReadOld);
+    let forward = forward_of(spec, &command, &argv, destination, to, now);
+    nodes.keep(Box::new(forward));
+}
+
+fn forward_of(
+    spec: &CommandSpec,
+    command: &DataCommand<'_>,
+    argv: &Argv<'_>,
+    destination: Destination,
+    (node, may_read_replica): (NodeId, bool),
+    now: Time,
+) -> Forward {
     let key = spec.keys_in(argv.args).next();
-    let is_idempotent = !spec.is_write() || is_idempotent_write(command);
-    let (node, may_read_replica) = to;
     let mut forward = Forward::new(
         destination,
         Pending::new(argv, Vec::new()),
-        is_idempotent,
+        !spec.is_write() || is_idempotent_write(command),
         node,
         key.map(|key| Slot::of(key).range()),
         now,
     );
     forward.may_read_replica = may_read_replica;
-    nodes.forward(forward);
-    context.dispatcher.count(spec.id, Executed::Done);
-    Outcome::Done
+    forward
 }
 
 /// SCAN of the whole cluster: executed here, or by the member whose shards the cursor is at.
