@@ -265,6 +265,17 @@ impl Coordinator {
         others.filter(move |&id| self.liveness.is_silent(id, now))
     }
 
+    /// Whether a member has said that it acts on `topology`, or on a later one.
+    #[must_use]
+    pub fn has_shown(&self, member: NodeId, topology: &Topology) -> bool {
+        let contact = self.liveness.get(member);
+        member == self.me
+            || contact.is_some_and(|contact| {
+                let (shown, wanted) = (contact.epoch, topology.epoch());
+                shown > wanted || shown == wanted && contact.branch == topology.branch()
+            })
+    }
+
     /// Numbers for INFO and metrics.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -92,6 +92,8 @@ pub(crate) struct Control<'n> {
     call_at: Time,
     tasks: VecDeque<Task>,
     installed: Option<Arc<Topology>>,
+    /// The view that the cores were given last.
+    published: Option<Arc<View>>,
     /// The members, or how this node stands, have changed since the view was made.
     is_view_old: bool,
     is_timer_set: bool,
@@ -133,6 +135,7 @@ impl<'n> Control<'n> {
             call_at: Time(0),
             tasks: VecDeque::new(),
             installed: None,
+            published: None,
             is_view_old: false,
             is_timer_set: false,
             silent: Vec::new(),
@@ -509,10 +512,14 @@ impl<'n> Control<'n> {
                 self.shared.desk.note_synced();
             }
             let before = self.shared.views.current();
-            let view = View::new(view, before.as_deref());
+            let view = Arc::new(View::new(view, before.as_deref()));
+            self.published = Some(Arc::clone(&view));
             self.shared.views.publish(view);
             self.shared.note_news();
             self.wake_all = true;
+        }
+        if let Some(view) = &self.published {
+            view.note_informed(|member| self.coordinator.has_shown(member, view.topology()));
         }
     }
 

@@ -4,7 +4,7 @@
 //! so that within a turn every look-up agrees. It only says where to send a command. Whether a shard
 //! may execute it is decided by the shard, under its token.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fulmar_cluster::{Epoch, NodeId, RANGES_COUNT, Range, Topology};
@@ -30,6 +30,8 @@ pub(crate) struct View {
     /// The cluster as clients are told of it.
     pub(crate) cluster: Arc<ClusterView>,
     owners: Box<[Owner]>,
+    /// By the members' rank, whether they act on this topology.
+    informed: Box<[AtomicBool]>,
     /// By range, the epoch in which its primary last changed and may have lost writes.
     breaks: Box<[Epoch]>,
     /// The map in each form that was asked for.
@@ -50,6 +52,7 @@ impl View {
         Self {
             cluster: Arc::new(cluster),
             owners,
+            informed: topology.members().iter().map(|_| false.into()).collect(),
             breaks: breaks(&topology, before),
             maps: Default::default(),
         }
@@ -74,6 +77,21 @@ impl View {
     #[inline]
     pub(crate) fn owner(&self, range: Range) -> Owner {
         self.owners[usize::from(range.index())]
+    }
+
+    /// Notes the members that act on this topology.
+    pub(crate) fn note_informed(&self, is_informed: impl Fn(NodeId) -> bool) {
+        for (member, informed) in self.topology().members().iter().zip(&self.informed) {
+            if !informed.load(Ordering::Relaxed) && is_informed(member.id) {
+                informed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether a member acts on this topology. One that does not yet would send clients back.
+    pub(crate) fn is_informed(&self, node: NodeId) -> bool {
+        let rank = self.topology().rank(node);
+        rank.is_some_and(|rank| self.informed[rank].load(Ordering::Relaxed))
     }
 
     /// The epoch in which the primary of `range` last changed other than by a hand-over: what was
@@ -122,9 +140,9 @@ pub(crate) struct Views {
 
 impl Views {
     /// Lets all cores take over `view` at their next turn.
-    pub(crate) fn publish(&self, view: View) {
+    pub(crate) fn publish(&self, view: Arc<View>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Some(Arc::new(view));
+        *current = Some(view);
         self.version.fetch_add(1, Ordering::Release);
     }
 
@@ -175,12 +193,14 @@ pub(super) mod tests {
 
     use super::{CachedView, Owner, View, Views};
 
-    /// A view of `own` with this topology, in which all members are heard.
+    /// A view of `own` with this topology, in which all members are heard and act on it.
     pub(in crate::cluster) fn view_of(own: NodeId, topology: Topology) -> View {
-        view_behind(None, own, topology)
+        let view = view_behind(None, own, topology);
+        view.note_informed(|_| true);
+        view
     }
 
-    /// The same, behind another.
+    /// One behind another, that no other member acts on yet.
     pub(in crate::cluster) fn view_behind(
         before: Option<&View>,
         own: NodeId,
@@ -273,7 +293,7 @@ pub(super) mod tests {
         assert!(cached.get().is_none());
         let range = Range::of(b"foo");
         for (own, owner) in [(1, Owner::Own), (2, Owner::Node(NodeId(1)))] {
-            views.publish(view(own));
+            views.publish(Arc::new(view(own)));
             cached.refresh(&views);
             let view = cached.get().expect("published");
             assert_eq!(view.owner(range), owner);

@@ -66,7 +66,9 @@ fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) ->
         return match first_owner {
             _ if slots.any(|slot| slot != first) => Way::CrossSlot,
             Owner::Own => Way::Here,
-            Owner::Node(node) => Way::Moved(first, node),
+            Owner::Node(node) if view.is_informed(node) => Way::Moved(first, node),
+            // It would send the client back.
+            Owner::Node(node) => Way::To(node),
         };
     }
     if slots.any(|slot| owner(slot) != first_owner) {
@@ -101,7 +103,7 @@ pub(super) mod tests {
 
     use super::{Asker, Way, way};
     use crate::cluster::view::View;
-    use crate::cluster::view::tests::view_of;
+    use crate::cluster::view::tests::{view_behind, view_of};
 
     const PLAIN: Asker = Asker {
         knows_the_map: false,
@@ -185,6 +187,18 @@ pub(super) mod tests {
         assert_eq!(of("mget {foo}1 {foo}2", CLUSTER), Way::Here);
         assert_eq!(of("dbsize", CLUSTER), Way::Here);
         assert_eq!(of("scan 0", CLUSTER), Way::Here);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_node_that_would_send_them_back() {
+        let args: &[&[u8]] = &[b"get", b"bar"];
+        let spec = lookup(args).expect("a command");
+        let moved = Way::Moved(Slot::of(b"bar"), NodeId(2));
+        let view = view_behind(None, NodeId(1), view().topology().clone());
+        for (informed, expected) in [(1, Way::To(NodeId(2))), (2, moved)] {
+            view.note_informed(|member| member == NodeId(informed));
+            assert_eq!(way(spec, args, &view, CLUSTER), expected);
+        }
     }
 
     #[test]
