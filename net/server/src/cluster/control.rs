@@ -46,6 +46,10 @@ const CALL_MS: u64 = 500;
 /// How much later than the others, who drop a leaving node then, it stops by itself.
 const LEFT_LATE_MS: u64 = 1_000;
 
+/// How long a node that has left tells its clients where to go before it closes their connections: a
+/// request that crosses the end of its connection would be lost.
+const LINGER_MS: u64 = 500;
+
 /// What shards are to do, one after the other.
 enum Work {
     /// Act on a topology.
@@ -107,6 +111,8 @@ pub(crate) struct Control<'n> {
     held: Vec<HandOver>,
     /// Since when it hands over what it has, to stop.
     leaving_since: Option<Time>,
+    /// Since when nobody needs it for that.
+    left_at: Option<Time>,
     /// This node has copies that are being filled.
     has_learners: bool,
     looked_at: Time,
@@ -144,6 +150,7 @@ impl<'n> Control<'n> {
             wake_all: false,
             held: Vec::new(),
             leaving_since: None,
+            left_at: None,
             has_learners: false,
             looked_at: Time(0),
             woken_at: None,
@@ -264,13 +271,21 @@ impl<'n> Control<'n> {
     }
 
     /// Stops the node that was asked to leave, once nobody needs it or it has waited long enough.
-    fn stop_if_left(&self, now: Time) {
+    fn stop_if_left(&mut self, now: Time) {
         let Some(since) = self.leaving_since.filter(|_| !self.node.is_stopping()) else {
             return;
         };
         let has_left = self.has_left || self.shared.serving() == Serving::Outside;
         let is_late = now.ms_since(since) > LEAVE_MS + LEFT_LATE_MS;
-        if (has_left && !self.has_work()) || is_late {
+        if has_left && self.left_at.is_none() && !self.has_work() {
+            self.left_at = Some(now);
+        }
+        let waits_ms = if self.node.clients.count() > 0 {
+            LINGER_MS
+        } else {
+            0
+        };
+        if is_late || self.left_at.is_some_and(|at| now.ms_since(at) >= waits_ms) {
             tracing::info!(has_left, "stopping");
             self.node.stop();
         }
