@@ -196,6 +196,7 @@ impl Coordinator {
     pub fn next_deadline(&self) -> Time {
         let wakes = [
             Some(self.heartbeat_at),
+            self.liveness.next_ask(self.others()),
             self.requests.deadline(),
             self.steer.deadline(),
             self.hold_deadline(),
@@ -260,9 +261,8 @@ impl Coordinator {
 
     /// The members that aren't heard.
     pub fn silent_members(&self, now: Time) -> impl Iterator<Item = NodeId> + '_ {
-        let members = self.decided.iter().flat_map(|topology| topology.members());
-        let others = members.map(|member| member.id).filter(|&id| id != self.me);
-        others.filter(move |&id| self.liveness.is_silent(id, now))
+        self.others()
+            .filter(move |&id| self.liveness.is_silent(id, now))
     }
 
     /// Whether a member has said that it acts on `topology`, or on a later one.
@@ -358,6 +358,7 @@ impl Coordinator {
             if self.now >= self.heartbeat_at {
                 self.send_heartbeats(false);
             }
+            self.ask_the_quiet();
             self.advance_requests();
             self.advance_steer();
             self.advance_hold();
@@ -475,6 +476,24 @@ impl Coordinator {
         for Member { id, .. } in topology.members() {
             if *id != self.me {
                 self.send_heartbeat(*id, is_asking);
+            }
+        }
+    }
+
+    /// The other members of the decided topology.
+    fn others(&self) -> impl Iterator<Item = NodeId> {
+        let members = self.decided.iter().flat_map(|topology| topology.members());
+        members.map(|member| member.id).filter(|&id| id != self.me)
+    }
+
+    /// Asks members for an answer before they are thought dead.
+    fn ask_the_quiet(&mut self) {
+        let Some(topology) = self.decided.clone() else {
+            return;
+        };
+        for Member { id, .. } in topology.members() {
+            if *id != self.me && self.liveness.asks(*id, self.now) {
+                self.send_heartbeat(*id, true);
             }
         }
     }

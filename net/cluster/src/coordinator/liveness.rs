@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::timing::SILENT_MS;
+use super::timing::{ASK_MS, QUIET_MS, SILENT_MS};
 use crate::message::{Heartbeat, Nonce};
 use crate::topology::{Branch, MEMBERS_MAX};
 use crate::{Epoch, Incarnation, NodeId, Time, Topology};
@@ -22,6 +22,8 @@ pub(super) struct Contact {
     heard: Option<Time>,
     /// It is not thought dead before this time and `SILENT_MS`.
     grace: Time,
+    /// When it was last asked because it was quiet.
+    asked: Time,
     /// Its newest nonce.
     pub(super) nonce: Nonce,
     /// When the newest nonce was sent that it echoed from the epoch of this node.
@@ -151,6 +153,30 @@ impl Liveness {
         grace.max(heard.unwrap_or(grace)).plus_ms(SILENT_MS)
     }
 
+    /// When it is to be asked for an answer, if nothing is heard: it is quiet, and not silent yet.
+    /// `None`: no more, it is silent then.
+    fn ask_at(&self, id: NodeId) -> Option<Time> {
+        let silent_at = self.silent_at(id);
+        let quiet_at = Time(silent_at.0.saturating_sub(SILENT_MS - QUIET_MS));
+        let asked = self.contacts.get(&id).map_or(Time(0), |one| one.asked);
+        let at = quiet_at.max(asked.plus_ms(ASK_MS));
+        (at <= silent_at).then_some(at)
+    }
+
+    /// When the first of these members is to be asked.
+    pub(super) fn next_ask(&self, members: impl Iterator<Item = NodeId>) -> Option<Time> {
+        members.filter_map(|id| self.ask_at(id)).min()
+    }
+
+    /// Whether to ask a member for an answer now; it is asked then.
+    pub(super) fn asks(&mut self, id: NodeId, now: Time) -> bool {
+        let is_due = self.ask_at(id).is_some_and(|at| at <= now) && !self.is_silent(id, now);
+        if let Some(contact) = self.contacts.get_mut(&id).filter(|_| is_due) {
+            contact.asked = now;
+        }
+        is_due
+    }
+
     /// The newest start known.
     pub(super) fn incarnation(&self, id: NodeId) -> Option<Incarnation> {
         self.contacts.get(&id).map(|contact| contact.incarnation)
@@ -175,7 +201,7 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
-    use super::{Liveness, SILENT_MS};
+    use super::{ASK_MS, Liveness, QUIET_MS, SILENT_MS};
     use crate::decision::samples::topology;
     use crate::message::Heartbeat;
     use crate::{Epoch, Incarnation, NodeId, Time};
@@ -212,6 +238,29 @@ mod tests {
         // It is heard, and can't hear: its echo gets old.
         hear(&mut liveness, 2, 1_050, 1_060 + SILENT_MS);
         assert!(liveness.is_silent(NodeId(2), Time(1_201 + SILENT_MS)));
+    }
+
+    #[test]
+    fn who_is_quiet_is_asked_until_it_is_silent() {
+        let mut liveness = liveness();
+        hear(&mut liveness, 2, 1_050, 1_100);
+        let node = NodeId(2);
+        let (quiet, silent) = (1_100 + QUIET_MS, 1_100 + SILENT_MS);
+        assert_eq!(liveness.next_ask([node].into_iter()), Some(Time(quiet)));
+        assert!(!liveness.asks(node, Time(quiet - 1)));
+        let mut asked = Vec::new();
+        for now in quiet..silent + 1_000 {
+            if liveness.asks(node, Time(now)) {
+                asked.push(now);
+                let next = liveness.next_ask([node].into_iter());
+                assert_eq!(next, Some(Time(now + ASK_MS)).filter(|at| at.0 <= silent));
+            }
+        }
+        let expected: Vec<u64> = (0..=8).map(|count| quiet + count * ASK_MS).collect();
+        assert_eq!(asked, expected);
+        // It answers, and is not asked for a while.
+        hear(&mut liveness, 2, silent, silent + 10);
+        assert!(!liveness.asks(node, Time(silent + 10)));
     }
 
     #[test]

@@ -4,6 +4,11 @@
 pub const HEARTBEAT_MS: u64 = 200;
 /// A member that wasn't heard for so long is silent.
 pub const SILENT_MS: u64 = 800;
+/// A member that wasn't heard for so long is asked for an answer each `ASK_MS` until it is silent: what
+/// is lost of all packets is not taken for a death.
+pub const QUIET_MS: u64 = 400;
+/// From one question to a quiet member to the next.
+pub const ASK_MS: u64 = 50;
 /// A node that got no turn for so long executes nothing until a quorum answered it.
 pub const PAUSE_MS: u64 = 500;
 /// A node that no quorum answered for so long is in the minority.
@@ -47,5 +52,6 @@ pub const JOINERS_MAX: usize = 64;
 pub const WAITING_MAX: usize = 64;
 
 const _: () = assert!(PAUSE_MS < SILENT_MS);
+const _: () = assert!(HEARTBEAT_MS < QUIET_MS && QUIET_MS < SILENT_MS);
 const _: () = assert!(SILENT_MS < QUORUM_LOST_MS);
 const _: () = assert!(3 * HEARTBEAT_MS < SILENT_MS);
