@@ -187,13 +187,13 @@ impl<'n> Control<'n> {
 
     /// Something is on the disk.
     pub(crate) fn handle_disk(&mut self, now: Time) {
-        let done: Vec<_> = self.disk.take_done().collect();
-        for (serial, outcome) in done {
-            match outcome {
-                Ok(()) => self.coordinator.handle_persisted(now, serial),
-                // What depends on it is not sent: to the others this node does not vote.
-                Err(error) => tracing::error!(%error, "the node's state cannot be written"),
-            }
+        let done = self.disk.take_done();
+        if let Some(serial) = done.ticket {
+            self.coordinator.handle_persisted(now, serial);
+        }
+        if let Some(error) = done.error {
+            // What depends on it is not sent: to the others this node does not vote.
+            tracing::error!(%error, "the node's state cannot be written; it is tried again");
         }
     }
 
@@ -345,9 +345,7 @@ impl<'n> Control<'n> {
                         incarnation: self.shared.incarnation,
                         saved,
                     };
-                    if !self.disk.persist(serial, state.encode()) {
-                        tracing::warn!("the disk is slow: a state of the node waits");
-                    }
+                    self.disk.persist(serial, state.encode());
                 }
                 Asked::Install(topology) => self.begin(Work::Install(topology)),
                 Asked::Seal {

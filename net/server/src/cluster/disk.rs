@@ -1,16 +1,17 @@
 //! What a node must not forget: persisted by a thread of its own, since a disk may be slow.
 //!
 //! One file, replaced as a whole: written aside, synced, renamed, and its directory synced. A crash
-//! leaves the old one or the new one.
+//! leaves the old one or the new one. A newer state takes the place of one that waits, and one that
+//! could not be written is tried again until it is, or a newer one comes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{FlockOperation, flock};
 
@@ -21,8 +22,8 @@ const ASIDE_NAME: &str = "node.state.new";
 const LOCK_NAME: &str = "node.lock";
 /// Longest state that is read: a topology and votes on another one, and some.
 const STATE_BYTES_MAX: u64 = 1 << 20;
-/// States on their way to the disk; the coordinator waits for each before it sends what depends on it.
-const REQUESTS_MAX: usize = 16;
+/// From a write that failed to the next attempt.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// A state to persist.
 struct Request {
@@ -30,11 +31,33 @@ struct Request {
     state: Vec<u8>,
 }
 
+/// What happened since it was last asked.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The newest ticket whose state is on the disk; all before it need not be any more.
+    pub(crate) ticket: Option<u64>,
+    /// Why a state could not be written; said once until one can be.
+    pub(crate) error: Option<io::Error>,
+}
+
+/// What the thread and its owner share.
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+    event: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest state that was asked for and is not being written.
+    next: Option<Request>,
+    done: Done,
+    is_over: bool,
+}
+
 /// The directory of a node, and the thread that writes to it.
 pub(crate) struct Disk {
-    requests: Option<Sender<Request>>,
-    done: Receiver<(u64, io::Result<()>)>,
-    event: Arc<OwnedFd>,
+    desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -94,50 +117,87 @@ impl Disk {
     /// # Errors
     /// If there is no thread or descriptor to be had.
     pub(crate) fn start(directory: Directory) -> io::Result<Self> {
-        let (requests, inbox) = bounded::<Request>(REQUESTS_MAX);
-        let (outbox, done) = bounded(REQUESTS_MAX);
-        let event = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let bell = Arc::clone(&event);
+        let desk = Arc::new(Desk {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            event: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        });
+        let theirs = Arc::clone(&desk);
         let thread = thread::Builder::new().name("disk".into()).spawn(move || {
-            for request in inbox {
-                let outcome = directory.store(&request.state);
-                if outbox.send((request.ticket, outcome)).is_err() {
-                    break;
-                }
-                ring(&bell);
-            }
+            theirs.write_all(&directory);
             drop(directory.lock);
         })?;
         Ok(Self {
-            requests: Some(requests),
-            done,
-            event,
+            desk,
             thread: Some(thread),
         })
     }
 
     /// Readable when something is done.
     pub(crate) fn event(&self) -> &OwnedFd {
-        &self.event
+        &self.desk.event
     }
 
-    /// Begins to persist a state; false if too many are on their way.
-    pub(crate) fn persist(&self, ticket: u64, state: Vec<u8>) -> bool {
-        let Some(requests) = &self.requests else {
-            return false;
-        };
-        !matches!(
-            requests.try_send(Request { ticket, state }),
-            Err(TrySendError::Full(_))
-        )
+    /// Begins to persist a state; it takes the place of one that is not being written yet.
+    pub(crate) fn persist(&self, ticket: u64, state: Vec<u8>) {
+        self.desk.lock().next = Some(Request { ticket, state });
+        self.desk.changed.notify_one();
     }
 
-    /// The tickets of what is persisted since the last call, or could not be.
-    pub(crate) fn take_done(&self) -> impl Iterator<Item = (u64, io::Result<()>)> + '_ {
+    /// What happened since the last call.
+    pub(crate) fn take_done(&self) -> Done {
         let mut count = [0; 8];
         // Empty where a call before read it already.
-        let _ = rustix::io::read(&self.event, &mut count);
-        self.done.try_iter()
+        let _ = rustix::io::read(&self.desk.event, &mut count);
+        std::mem::take(&mut self.desk.lock().done)
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is asked for until it is over and nothing is left.
+    fn write_all(&self, directory: &Directory) {
+        let mut is_failing = false;
+        let mut state = self.lock();
+        loop {
+            let Some(request) = state.next.take() else {
+                if state.is_over {
+                    return;
+                }
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let outcome = directory.store(&request.state);
+            state = self.lock();
+            match outcome {
+                Ok(()) => {
+                    is_failing = false;
+                    state.done.ticket = Some(request.ticket);
+                    ring(&self.event);
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        state.done.error = Some(error);
+                        ring(&self.event);
+                    }
+                    if state.is_over {
+                        return;
+                    }
+                    state.next.get_or_insert(request);
+                    let waited = self
+                        .changed
+                        .wait_timeout_while(state, RETRY, |state| !state.is_over);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
     }
 }
 
@@ -154,7 +214,8 @@ fn ring(event: &OwnedFd) {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.requests = None;
+        self.desk.lock().is_over = true;
+        self.desk.changed.notify_one();
         if let Some(thread) = self.thread.take() {
             // What it had to say no longer matters.
             let _ = thread.join();
@@ -167,7 +228,7 @@ mod tests {
     use std::io::ErrorKind;
     use std::time::{Duration, Instant};
 
-    use super::{Directory, Disk};
+    use super::{Directory, Disk, Done};
 
     #[test]
     fn the_last_state_is_there_after_a_restart() {
@@ -177,21 +238,48 @@ mod tests {
         let taken = Directory::open(folder.path()).err().expect("it is locked");
         assert_eq!(taken.kind(), ErrorKind::WouldBlock);
         let disk = Disk::start(directory).expect("a thread");
-        for ticket in 1..=3u64 {
-            assert!(disk.persist(ticket, vec![u8::try_from(ticket).expect("small"); 100]));
+        for ticket in 1..=30u64 {
+            disk.persist(ticket, vec![u8::try_from(ticket).expect("small"); 100]);
         }
-        let started = Instant::now();
-        let mut done = Vec::new();
-        while done.len() < 3 && started.elapsed() < Duration::from_secs(20) {
-            done.extend(disk.take_done().map(|(ticket, outcome)| {
-                outcome.expect("written");
-                ticket
-            }));
-        }
-        assert_eq!(done, [1, 2, 3]);
+        until(&disk, |done| {
+            assert!(done.error.is_none());
+            done.ticket == Some(30)
+        });
         drop(disk);
         let again = Directory::open(folder.path()).expect("unlocked");
-        assert_eq!(again.load().expect("readable"), Some(vec![3; 100]));
+        assert_eq!(again.load().expect("readable"), Some(vec![30; 100]));
+    }
+
+    /// Waits for what is done.
+    fn until(disk: &Disk, mut is_it: impl FnMut(&Done) -> bool) {
+        let started = Instant::now();
+        while !is_it(&disk.take_done()) {
+            assert!(started.elapsed() < Duration::from_secs(20), "too late");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_and_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = Directory::open(folder.path()).expect("free");
+        directory.store(b"old").expect("written");
+        let in_the_way = folder.path().join(super::ASIDE_NAME);
+        std::fs::create_dir(&in_the_way).expect("made");
+        let disk = Disk::start(directory).expect("a thread");
+        disk.persist(1, b"new".to_vec());
+        until(&disk, |done| {
+            assert_eq!(done.ticket, None);
+            done.error.is_some()
+        });
+        std::fs::remove_dir(&in_the_way).expect("removed");
+        until(&disk, |done| {
+            assert!(done.error.is_none(), "said once");
+            done.ticket == Some(1)
+        });
+        drop(disk);
+        let directory = Directory::open(folder.path()).expect("unlocked");
+        assert_eq!(directory.load().expect("readable"), Some(b"new".to_vec()));
     }
 
     #[test]
