@@ -558,7 +558,7 @@ impl<'n> Control<'n> {
         let status = ClusterStatus {
             is_serving,
             is_ready: is_serving && !self.has_learners,
-            is_provisional: standing == Standing::Provisional,
+            is_provisional: matches!(standing, Standing::Provisional | Standing::Refused),
             refuses_writes: standing == Standing::Refused,
         };
         let own = (self.shared.own, self.shared.member_view.clone());
