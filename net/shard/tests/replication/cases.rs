@@ -546,6 +546,37 @@ fn lags_tell_what_would_be_lost() {
 }
 
 #[test]
+fn what_a_follower_could_not_tell_is_not_waited_for() {
+    let mut world = pair(ROOMY);
+    for round in 0..3 {
+        world.run(0, &[b"SET", b"{a}k", b"1"]);
+        let (from, to) = (core(1), core(2));
+        assert!(world.send_batch(from, to));
+        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+        let batch = pipe.batches.pop_front().expect("it was sent");
+        // Before, or after it was applied and acknowledged.
+        if round > 0 {
+            world.deliver_batch(&batch);
+        }
+        if round > 1 {
+            assert!(world.send_reply(from, to));
+        }
+        world.cut_back(from, to);
+        if round == 0 {
+            world.deliver_batch(&batch);
+        }
+        // No time passes.
+        world.settle();
+        world.assert_copies_equal(0);
+        let replication = world.nodes[0].replication(range_a());
+        let lag = replication
+            .lags(fulmar_cluster::Time(world.now.time.0))
+            .next();
+        assert_eq!(lag.expect("a follower").entries, 0, "round {round}");
+    }
+}
+
+#[test]
 fn a_flush_of_one_node_leaves_what_others_own() {
     let mut world = World::new(&[1, 1], ROOMY);
     world.decide(|_, range, copies| {

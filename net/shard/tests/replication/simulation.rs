@@ -126,7 +126,11 @@ impl Simulation {
         let all: Vec<_> = self.world.pipes.keys().copied().collect();
         if let Some(&(from, to)) = self.random.pick(&all) {
             let kept = self.random.below(6);
-            self.world.cut(from, to, kept);
+            if self.random.one_in(3) {
+                self.world.cut_back(from, to);
+            } else {
+                self.world.cut(from, to, kept);
+            }
         }
     }
 

@@ -244,6 +244,22 @@ impl World {
         }
     }
 
+    /// The connection by which the follower answers breaks, and the primary's core does not notice: what
+    /// was told and is on its way is lost.
+    pub(crate) fn cut_back(&mut self, from: RemoteCore, to: RemoteCore) {
+        if let Some(pipe) = self.pipes.get_mut(&(from, to)).filter(|pipe| pipe.is_open)
+            && self
+                .nodes
+                .iter()
+                .any(|node| node.id == to.node && node.is_alive)
+        {
+            pipe.replies.clear();
+            self.on_core(to, |replication, store| {
+                replication.handle_source_closed(from, store);
+            });
+        }
+    }
+
     /// Calls `act` with a core's replication and items.
     pub(crate) fn on_core<R>(
         &mut self,

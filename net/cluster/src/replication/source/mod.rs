@@ -157,9 +157,11 @@ impl Source {
         (self.is_reset_due, self.is_broken) = (true, true);
     }
 
-    /// The connection is gone: this session is over, even if some of it should still arrive.
+    /// What was told may be lost: this session is over, even if more of it arrives, and a new one is to
+    /// be asked for. The primary may not know: what it sends goes by another connection.
     pub(super) fn close(&mut self, store: &mut dyn Store) {
         self.is_open = false;
+        self.is_reset_due = self.session > 0;
         self.abort_stage(store);
     }
 

@@ -50,12 +50,16 @@ impl Source {
             number: None,
             divergent: 0,
         };
-        if !self.is_open {
-            return told;
-        }
         let mut sink = Counting { sink, count: 0 };
         if std::mem::take(&mut self.is_reset_due) {
             sink.control(&Control::Reset);
+            if !self.is_open {
+                self.group += 1;
+                told.number = Some(self.number);
+            }
+        }
+        if !self.is_open {
+            return told;
         }
         for (range, term) in self.refusals.drain(..) {
             sink.control(&Control::Refuse { range, term });
