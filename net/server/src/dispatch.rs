@@ -334,6 +334,8 @@ impl<'n> Dispatcher<'n> {
         let Some(mut batch) = backlog.pop_front() else {
             return false;
         };
+        // It may have been sent after the turn began: a TTL that counts from then would end early.
+        self.now = self.clock.now();
         let placement = self.placement();
         let epoch = self.epoch();
         batch.execute(|args, access, form, replies| {
