@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use fulmar_cluster::coordinator::Saved;
 use fulmar_cluster::{Incarnation, NodeId};
+use socket2::SockRef;
 
 use super::config::ClusterConfig;
 use super::disk::Directory;
@@ -129,6 +130,11 @@ fn bind(
         match UdpSocket::bind(SocketAddr::new(ip, bound)) {
             Ok(udp) => {
                 udp.set_nonblocking(true).map_err(refused)?;
+                // Accepted sockets inherit it; links.rs says why.
+                for listener in &listeners {
+                    let socket = SockRef::from(listener);
+                    socket.set_tcp_thin_linear_timeouts(true).map_err(refused)?;
+                }
                 return Ok((listeners, udp, bound));
             }
             // A port that the kernel chose for TCP may be taken for UDP.
