@@ -1,7 +1,7 @@
 //! One shard: an engine, its watched keys and its counts.
 
 use fulmar_cluster::replication::Role;
-use fulmar_cluster::{Range, ShardIndex};
+use fulmar_cluster::{Range, RangeSet, ShardIndex};
 use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
 
 use crate::replica::Replica;
@@ -23,7 +23,7 @@ pub struct Shard {
     watches: Watches,
     pub(crate) replica: Option<Box<Replica>>,
     /// Ranges whose writes wait for a hand-over.
-    held: Vec<Range>,
+    held: RangeSet,
     index: ShardIndex,
     value_bytes_max: usize,
     random: u64,
@@ -70,7 +70,7 @@ impl Shard {
             counters: Counters::default(),
             watches: Watches::default(),
             replica: None,
-            held: Vec::new(),
+            held: RangeSet::EMPTY,
             index,
             value_bytes_max,
             random: seed,
@@ -100,7 +100,7 @@ impl Shard {
             return false;
         };
         match replica.replication.role(range) {
-            Role::Primary => access != Access::Write || !self.held.contains(&range),
+            Role::Primary => access != Access::Write || !self.held.contains(range),
             Role::Replica => access == Access::ReadOld,
             Role::Learner | Role::None => false,
         }
@@ -108,16 +108,12 @@ impl Shard {
 
     /// Holds the writes of some ranges until [`release`](Self::release).
     pub fn hold(&mut self, ranges: impl Iterator<Item = Range>) {
-        for range in ranges {
-            if !self.held.contains(&range) {
-                self.held.push(range);
-            }
-        }
+        ranges.for_each(|range| self.held.insert(range));
     }
 
     /// Holds no writes any more.
     pub fn release(&mut self) {
-        self.held.clear();
+        self.held = RangeSet::EMPTY;
     }
 
     /// What there is to report.

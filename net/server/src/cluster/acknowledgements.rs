@@ -4,10 +4,9 @@
 //! looked at again, so that a look costs what is still open.
 
 use fulmar_cluster::replication::Write;
-use fulmar_cluster::{Epoch, Range, ShardIndex};
+use fulmar_cluster::{Epoch, Range, RangeSet, ShardIndex};
 use fulmar_shard::Placement;
 
-use super::writes::RangeSet;
 use crate::token::Tokens;
 
 /// See the module's head.

@@ -55,4 +55,4 @@ pub(crate) use scan::{member_at, places_of};
 pub(crate) use shared::{Mail, Serving, Shared};
 pub(crate) use view::{Owner, View};
 pub(crate) use way::{Asker, Way, way};
-pub(crate) use writes::{RangeSet, Writes};
+pub(crate) use writes::Writes;

@@ -3,54 +3,9 @@
 //! No positions are kept: WAIT waits for all that was written to these ranges before it, by whomever.
 //! That takes 280 bytes a connection, however much it writes, and none while it only reads.
 
-use fulmar_cluster::{Epoch, RANGES_COUNT, Range};
+use fulmar_cluster::{Epoch, Range, RangeSet};
 
 use super::view::View;
-
-const WORDS: usize = RANGES_COUNT as usize / 64;
-
-/// Some ranges.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RangeSet([u64; WORDS]);
-
-impl RangeSet {
-    pub(crate) const EMPTY: Self = Self([0; WORDS]);
-
-    #[inline]
-    pub(crate) fn insert(&mut self, range: Range) {
-        let index = usize::from(range.index());
-        self.0[index / 64] |= 1 << (index % 64);
-    }
-
-    pub(crate) fn contains(&self, range: Range) -> bool {
-        let index = usize::from(range.index());
-        self.0[index / 64] & 1 << (index % 64) != 0
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Range> + '_ {
-        Range::all().filter(|&range| self.contains(range))
-    }
-
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut set = Self::EMPTY;
-        let (words, rest) = bytes.as_chunks();
-        if words.len() != WORDS || !rest.is_empty() {
-            return None;
-        }
-        for (word, bytes) in set.0.iter_mut().zip(words) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Some(set)
-    }
-}
 
 /// See the module's head.
 #[derive(Clone, Debug)]

@@ -3,10 +3,10 @@
 //! Each is answered when enough followers have what was written before the question came, or when it
 //! has waited as long as it said; answers need not come in the order of the questions.
 
-use fulmar_cluster::{Epoch, Time};
+use fulmar_cluster::{Epoch, RangeSet, Time};
 
 use super::Context;
-use crate::cluster::{Acknowledgements, RangeSet};
+use crate::cluster::Acknowledgements;
 use crate::dispatch::{Outcome, with_sink};
 use crate::message::ReplyForm;
 

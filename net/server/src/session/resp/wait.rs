@@ -7,7 +7,7 @@
 //! Nothing behind it is decoded meanwhile. It ends at once, with 0, where no acknowledgement can come
 //! any more: the primary that had a write has died, or there is no majority.
 
-use fulmar_cluster::{Epoch, NodeId, Time};
+use fulmar_cluster::{Epoch, NodeId, RangeSet, Time};
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, Scope};
 use fulmar_protocol::command::{Argv, table};
@@ -15,9 +15,7 @@ use fulmar_protocol::resp::{RespVersion, Token, next_token};
 use fulmar_shard::Outcome as Executed;
 
 use super::{Context, RespSession, Stop};
-use crate::cluster::{
-    Acknowledgements, Destination, Forward, Owner, RangeSet, Reply, Target, View, Writes,
-};
+use crate::cluster::{Acknowledgements, Destination, Forward, Owner, Reply, Target, View, Writes};
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
 use crate::pending::Pending;
