@@ -372,6 +372,7 @@ impl Coordinator {
 
     /// Acts on a decided topology.
     pub(super) fn install(&mut self, topology: Arc<Topology>) {
+        let (me, incarnation) = (self.me, self.incarnation());
         let before = self.decided.replace(Arc::clone(&topology));
         if self.branch.take().is_some() {
             self.counters.divergences += 1;
@@ -385,6 +386,14 @@ impl Coordinator {
         self.installed = self.now;
         self.liveness
             .handle_topology(before.as_deref(), &topology, self.now);
+        if let Some(before) = before.as_deref()
+            && before.is_life_of(me, incarnation)
+            && !topology.is_life_of(me, incarnation)
+        {
+            let held = before.ranges().filter(|(_, copies)| copies.is_held_by(me));
+            self.requests
+                .note_bases(held.map(|(range, _)| range).collect());
+        }
         self.requests.handle_topology(&topology);
         self.steer.handle_topology(self.now);
         let delay_ms = self.config.rebuild_delay_ms;

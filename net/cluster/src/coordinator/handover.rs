@@ -17,7 +17,7 @@ use super::{Coordinator, Event};
 use crate::decision::Change;
 use crate::message::{HandOver, Message};
 use crate::placement::Step;
-use crate::topology::{COPIES_MAX, CopyList};
+use crate::topology::{COPIES_MAX, CopyList, Parts};
 use crate::{Copies, Member, NodeId, Range, Term, Time, Topology};
 
 /// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the decision.
@@ -96,8 +96,33 @@ impl Coordinator {
         }
         let mut parts = topology.to_parts();
         parts.members.extend_from_slice(joiners);
+        let has_bases = self.take_up_bases(&mut parts, joiners);
         let joined = Topology::new(parts).ok()?;
-        place(&joined, &is_complete, self.limits())
+        let step = place(&joined, &is_complete, self.limits());
+        step.or_else(|| {
+            has_bases.then(|| Step {
+                table: joined.ranges().map(|(_, copies)| copies.clone()).collect(),
+                handovers: Vec::new(),
+            })
+        })
+    }
+
+    /// Gives copies that are missing to joiners that had them before, all at once: they need no full
+    /// sync, and what a member is not named for it drops. True if there are such copies.
+    fn take_up_bases(&self, parts: &mut Parts, joiners: &[Member]) -> bool {
+        let copies_wanted = 1 + usize::from(parts.replicas_wanted);
+        let mut is_changed = false;
+        for (range, copies) in Range::all().zip(&mut parts.table) {
+            for joiner in joiners {
+                if copies.nodes().count() < copies_wanted
+                    && self.requests.has_base(joiner.id, range)
+                    && !copies.is_held_by(joiner.id)
+                {
+                    is_changed |= copies.learners.try_push(joiner.id).is_ok();
+                }
+            }
+        }
+        is_changed
     }
 
     /// The table that takes everything from members that leave: their primaryships go to complete

@@ -48,7 +48,7 @@ impl Coordinator {
     fn dispatch(&mut self, envelope: Envelope) {
         let (from, theirs) = (envelope.from, envelope.epoch);
         match envelope.message {
-            Message::Hello(member) => self.receive_hello(from, member),
+            Message::Hello { member, bases } => self.receive_hello(from, member, bases),
             Message::HelloReply(None) => self.requests.meet(from, self.now),
             Message::HelloReply(Some(topology))
             | Message::TopologyIs(topology)
@@ -120,7 +120,10 @@ impl Coordinator {
     /// Nodes of other clusters are ignored; one without a cluster may only say hello, and a node
     /// without a cluster only listens to answers.
     fn is_of_this_cluster(&self, envelope: &Envelope) -> bool {
-        let is_hello = matches!(envelope.message, Message::Hello(_) | Message::HelloReply(_));
+        let is_hello = matches!(
+            envelope.message,
+            Message::Hello { .. } | Message::HelloReply(_)
+        );
         match (&self.decided, envelope.cluster) {
             (Some(mine), Some(theirs)) => mine.cluster() == theirs,
             (_, None) => is_hello,

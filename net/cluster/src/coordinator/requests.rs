@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::timing::{JOINER_MS, JOINERS_MAX, LEAVE_MS, REPEAT_MS, REPORT_FANOUT, RESEND_MS};
 use super::{Coordinator, Event, Start};
 use crate::message::{Completion, Message};
-use crate::{Incarnation, Member, NodeId, Range, Term, Time, Topology};
+use crate::{Incarnation, Member, NodeId, Range, RangeSet, Term, Time, Topology};
 
 /// What others asked of this node, and what this node asks of others.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    joiners: BTreeMap<NodeId, (Member, Time)>,
+    joiners: BTreeMap<NodeId, Joiner>,
     leaving: BTreeMap<NodeId, Time>,
     complete: BTreeMap<(NodeId, Range), (Incarnation, Term)>,
     /// Counts changes of the above.
@@ -18,10 +18,27 @@ pub(super) struct Requests {
     /// Nodes without a cluster that answered.
     met: BTreeMap<NodeId, Time>,
     own_complete: BTreeMap<Range, Term>,
+    /// What this node had copies of when it was a member last, in this life.
+    bases: RangeSet,
     leave_since: Option<Time>,
     /// This node was let go; the others are being told.
     is_let_go: bool,
     repeat_at: Time,
+}
+
+/// A node that wants to be a member.
+#[derive(Debug)]
+struct Joiner {
+    member: Member,
+    /// Ranges of which it has a copy from before.
+    bases: RangeSet,
+    heard: Time,
+}
+
+impl Joiner {
+    fn is_fresh(&self, now: Time) -> bool {
+        now.ms_since(self.heard) <= JOINER_MS
+    }
 }
 
 impl Requests {
@@ -41,8 +58,14 @@ impl Requests {
     /// Joiners that were heard lately.
     pub(super) fn joiners(&self, now: Time) -> impl Iterator<Item = &Member> {
         let all = self.joiners.values();
-        let fresh = all.filter(move |(_, heard)| now.ms_since(*heard) <= JOINER_MS);
-        fresh.map(|(member, _)| member)
+        let fresh = all.filter(move |joiner| joiner.is_fresh(now));
+        fresh.map(|joiner| &joiner.member)
+    }
+
+    /// Whether a joiner has a copy of `range` from before.
+    pub(super) fn has_base(&self, id: NodeId, range: Range) -> bool {
+        let joiner = self.joiners.get(&id);
+        joiner.is_some_and(|joiner| joiner.bases.contains(range))
     }
 
     pub(super) fn joiner(&self, id: NodeId, now: Time) -> Option<&Member> {
@@ -103,9 +126,9 @@ impl Requests {
 
     /// Forgets what this topology did, and what it makes pointless.
     pub(super) fn handle_topology(&mut self, topology: &Topology) {
-        self.joiners.retain(|&id, (joiner, _)| {
+        self.joiners.retain(|&id, joiner| {
             let member = topology.member(id);
-            member.is_none_or(|member| member.incarnation < joiner.incarnation)
+            member.is_none_or(|member| member.incarnation < joiner.member.incarnation)
         });
         self.leaving.retain(|&id, _| topology.member(id).is_some());
         self.complete.retain(|&(node, range), (_, term)| {
@@ -116,23 +139,32 @@ impl Requests {
         self.repeat_at = Time(0);
     }
 
-    fn join(&mut self, member: Member, now: Time) {
+    /// This node was a member, with these copies, and is none any more.
+    pub(super) fn note_bases(&mut self, bases: RangeSet) {
+        self.bases = bases;
+    }
+
+    fn join(&mut self, member: Member, bases: RangeSet, now: Time) {
         let id = member.id;
         if self.joiners.len() >= JOINERS_MAX && !self.joiners.contains_key(&id) {
-            self.joiners
-                .retain(|_, (_, heard)| now.ms_since(*heard) <= JOINER_MS);
+            self.joiners.retain(|_, joiner| joiner.is_fresh(now));
             if self.joiners.len() >= JOINERS_MAX {
                 return;
             }
         }
-        let before = self.joiners.insert(id, (member, now));
-        let is_known = before.is_some_and(|(_, heard)| now.ms_since(heard) <= JOINER_MS);
+        let joiner = Joiner {
+            member,
+            bases,
+            heard: now,
+        };
+        let before = self.joiners.insert(id, joiner);
+        let is_known = before.is_some_and(|before| before.is_fresh(now));
         self.version += u64::from(!is_known);
     }
 }
 
 impl Coordinator {
-    pub(super) fn receive_hello(&mut self, from: NodeId, member: Member) {
+    pub(super) fn receive_hello(&mut self, from: NodeId, member: Member, bases: RangeSet) {
         if member.id != from {
             return;
         }
@@ -143,7 +175,7 @@ impl Coordinator {
         };
         let known = topology.member(from).map(|member| member.incarnation);
         if known.is_none_or(|known| known < member.incarnation) {
-            self.requests.join(member, self.now);
+            self.requests.join(member, bases, self.now);
         }
     }
 
@@ -229,7 +261,10 @@ impl Coordinator {
         if self.requests.is_leaving() {
             return;
         }
-        let hello = Message::Hello(self.config.member.clone());
+        let hello = Message::Hello {
+            member: self.config.member.clone(),
+            bases: self.requests.bases.clone(),
+        };
         if let Some(topology) = self.decided.clone() {
             let members = topology.members().iter().map(|member| member.id);
             self.send_others(members, &hello);

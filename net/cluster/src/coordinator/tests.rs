@@ -7,7 +7,8 @@ use super::{Config, Coordinator, Event, Minority, Saved, SealedPosition, Serving
 use crate::decision::Ballot;
 use crate::decision::samples::{copies, member, topology_of};
 use crate::message::{Accused, Envelope, HandOver, Heartbeat, Message};
-use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, Seq, Time, Topology};
+use crate::placement::LEARNERS_PER_NODE_MAX;
+use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, RangeSet, Seq, Time, Topology};
 
 const START: Time = Time(100_000);
 
@@ -238,4 +239,49 @@ fn writes_are_not_held_for_long() {
     coordinator.handle_timeout(START.plus_ms(HOLD_MS));
     let released = events(&mut coordinator);
     assert!(released.contains(&Event::Release(vec![range])));
+}
+
+#[test]
+fn a_joiner_is_given_what_it_had_before() {
+    let base = topology_of(5, &[1, 2], copies(1, &[], &[], 4));
+    let mut coordinator = member_of(base.clone(), Minority::Serve);
+    let bases: RangeSet = Range::all().filter(|range| range.index() < 700).collect();
+    let hello = Message::Hello {
+        member: member(9),
+        bases: bases.clone(),
+    };
+    coordinator.handle_message(START, envelope(9, hello));
+    let change = coordinator.make_plan(&base, vec![member(9)]);
+    let table = change.and_then(|change| change.table).expect("a table");
+    let taken = table.iter().zip(Range::all());
+    let taken = taken.filter(|(copies, _)| copies.learners.contains(&NodeId(9)));
+    let taken: RangeSet = taken.map(|(_, range)| range).collect();
+    // Two of three nodes have a copy of each range: all its bases are within its share.
+    assert!(bases.iter().all(|range| taken.contains(range)));
+    // A range that has its copies needs none of it.
+    let mut parts = base.to_parts();
+    for (copies_of, number) in parts.table.iter_mut().zip(0..) {
+        let (primary, replica) = if number % 2 == 0 { (1, 2) } else { (2, 1) };
+        *copies_of = copies(primary, &[replica], &[], 4);
+    }
+    let whole = Topology::new(parts).expect("consistent");
+    let change = coordinator.make_plan(&whole, vec![member(9)]);
+    let table = change.and_then(|change| change.table).expect("a table");
+    let taken = table.iter().filter(|one| one.is_held_by(NodeId(9)));
+    assert_eq!(taken.count(), LEARNERS_PER_NODE_MAX);
+}
+
+#[test]
+fn a_node_that_was_removed_tells_what_it_had() {
+    let mut coordinator = follower(Minority::Serve);
+    let removed = topology_of(6, &[1, 3], copies(1, &[3], &[], 4));
+    let commit = Message::TopologyIs(Arc::new(removed));
+    coordinator.handle_message(START, envelope(1, commit));
+    coordinator.handle_timeout(START.plus_ms(1));
+    let all: RangeSet = Range::all().collect();
+    let mut messages = sent(&events(&mut coordinator)).into_iter();
+    assert!(
+        messages
+            .any(|(_, message)| matches!(message, Message::Hello { bases, .. } if bases == all))
+    );
 }

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::decision::Ballot;
 use crate::topology::{Branch, MEMBERS_MAX, TopologyError, decode_member, encode_member};
-use crate::{ClusterId, Epoch, Incarnation, NodeId, RANGES_COUNT, Range, Seq, Topology};
+use crate::{
+    ClusterId, Epoch, Incarnation, NodeId, RANGE_SET_BYTES, RANGES_COUNT, Range, RangeSet, Seq,
+    Topology,
+};
 
 const VERSION: u8 = 1;
 
@@ -160,9 +163,13 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
             let quorum = if heartbeat.has_quorum { HAS_QUORUM } else { 0 };
             out.put_u8(asking | quorum);
         }
-        Message::Hello(member) => {
+        Message::Hello { member, bases } => {
             out.put_u8(HELLO);
             encode_member(member, out);
+            out.put_u8(u8::from(!bases.is_empty()));
+            if !bases.is_empty() {
+                out.put_slice(&bases.encode());
+            }
         }
         Message::HelloReply(topology) => {
             out.put_u8(HELLO_REPLY);
@@ -291,7 +298,15 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
                 has_quorum: flags & HAS_QUORUM != 0,
             })
         }
-        HELLO => Message::Hello(decode_member(input)?),
+        HELLO => {
+            let member = decode_member(input)?;
+            let has_bases = decode_flags(input, 1)? != 0;
+            let bases = has_bases.then(|| decode_bases(input)).transpose()?;
+            Message::Hello {
+                member,
+                bases: bases.unwrap_or_default(),
+            }
+        }
         HELLO_REPLY => {
             let is_there = decode_flags(input, 1)? != 0;
             Message::HelloReply(is_there.then(|| decode_topology(input)).transpose()?)
@@ -397,6 +412,12 @@ fn decode_list<T>(
         return Err(MessageError::OutOfRange);
     }
     (0..count).map(|_| decode(input)).collect()
+}
+
+fn decode_bases(input: &mut &[u8]) -> Result<RangeSet, MessageError> {
+    let mut bytes = [0; RANGE_SET_BYTES];
+    input.try_copy_to_slice(&mut bytes)?;
+    RangeSet::decode(&bytes).ok_or(MessageError::OutOfRange)
 }
 
 fn decode_flags(input: &mut &[u8], known: u8) -> Result<u8, MessageError> {

@@ -29,7 +29,9 @@ use std::sync::Arc;
 
 use crate::decision::Ballot;
 use crate::topology::{MEMBERS_MAX, TOPOLOGY_BYTES_MAX};
-use crate::{Epoch, Incarnation, Member, NodeId, RANGES_COUNT, Range, Seq, Term, Topology};
+use crate::{
+    Epoch, Incarnation, Member, NodeId, RANGES_COUNT, Range, RangeSet, Seq, Term, Topology,
+};
 
 pub use codec::MessageError;
 pub use envelope::{Envelope, HEARTBEAT_BYTES_MAX};
@@ -129,7 +131,12 @@ pub enum Message {
     /// Sign of life, the only datagram.
     Heartbeat(Heartbeat),
     /// "I am this, and want to be a member."
-    Hello(Member),
+    Hello {
+        /// Who it is.
+        member: Member,
+        /// Ranges that it had copies of when it was a member before: they are cheap to fill.
+        bases: RangeSet,
+    },
     /// "I heard you, and know this decided topology", or none.
     HelloReply(Option<Arc<Topology>>),
     /// "Send me the decided topology that your envelope names."

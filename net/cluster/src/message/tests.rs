@@ -10,7 +10,7 @@ use super::{Heartbeat, Message, MessageError, Moves, Position, Steering};
 use crate::decision::Ballot;
 use crate::decision::samples::{copies, member, topology, topology_of};
 use crate::topology::Branch;
-use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, Seq};
+use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, RangeSet, Seq};
 
 fn ballot(counter: u64) -> Ballot {
     Ballot {
@@ -73,7 +73,14 @@ fn messages() -> Vec<Message> {
     let ballot_accepted = (ballot(2), Arc::clone(&topology));
     vec![
         heartbeat(),
-        Message::Hello(member(4)),
+        Message::Hello {
+            member: member(4),
+            bases: RangeSet::EMPTY,
+        },
+        Message::Hello {
+            member: member(4),
+            bases: [range(0), range(2_047)].into_iter().collect(),
+        },
         Message::HelloReply(None),
         Message::HelloReply(Some(Arc::clone(&topology))),
         Message::FetchTopology,

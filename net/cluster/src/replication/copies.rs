@@ -97,14 +97,16 @@ impl RangeCopy {
         }
     }
 
-    /// How far it is; `None` if it holds nothing of any reign.
+    /// How far it is; `None` if it holds nothing of any reign. A learner that has an old copy to start
+    /// from is not complete before it has caught up with its primary's reign.
     pub(super) fn position(&self) -> Option<CopyPosition> {
         let last = self.history.last()?;
+        let is_base = self.role == Role::Learner && last.reign.term != self.term;
         Some(CopyPosition {
             range: self.range,
             term: last.reign.term,
             seq: self.seq,
-            is_complete: self.is_complete,
+            is_complete: self.is_complete && !is_base,
         })
     }
 

@@ -10,7 +10,7 @@ mod member;
 
 use thiserror::Error;
 
-use crate::{ClusterId, Epoch, NodeId, RANGES_COUNT, Range};
+use crate::{ClusterId, Epoch, Incarnation, NodeId, RANGES_COUNT, Range};
 
 pub use codec::{TOPOLOGY_BYTES_MAX, TopologyError};
 pub(crate) use codec::{decode_member, encode_member};
@@ -186,6 +186,13 @@ impl Topology {
     #[must_use]
     pub fn member(&self, id: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
+    }
+
+    /// Whether it names this start of a node as a member. O(members).
+    #[must_use]
+    pub fn is_life_of(&self, id: NodeId, incarnation: Incarnation) -> bool {
+        let member = self.member(id);
+        member.is_some_and(|member| member.incarnation == incarnation)
     }
 
     /// A member's place in the order of seniority, 0 for the most senior. O(members).
