@@ -17,7 +17,7 @@ use super::{Coordinator, Event};
 use crate::decision::Change;
 use crate::message::{HandOver, Message};
 use crate::placement::Step;
-use crate::topology::{COPIES_MAX, CopyList, Parts};
+use crate::topology::{COPIES_MAX, CopyList};
 use crate::{Copies, Member, NodeId, Range, Term, Time, Topology};
 
 /// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the decision.
@@ -87,32 +87,31 @@ impl Coordinator {
     fn next_step(&self, topology: &Topology, joiners: &[Member]) -> Option<Step> {
         let is_complete =
             |range: Range, node: NodeId| self.requests.is_complete(topology, range, node);
-        if self.is_paused() || (!self.may_move() && joiners.is_empty()) {
+        if !joiners.is_empty() {
+            let promoted = promotions(topology, &is_complete);
+            return self.take_up_bases(topology, joiners, promoted);
+        }
+        if self.is_paused() || !self.may_move() {
             return promotions(topology, &is_complete);
         }
         let place = self.config.place;
-        if joiners.is_empty() {
-            return place(topology, &is_complete, self.limits());
-        }
-        let mut parts = topology.to_parts();
-        parts.members.extend_from_slice(joiners);
-        let has_bases = self.take_up_bases(&mut parts, joiners);
-        let joined = Topology::new(parts).ok()?;
-        let step = place(&joined, &is_complete, self.limits());
-        step.or_else(|| {
-            has_bases.then(|| Step {
-                table: joined.ranges().map(|(_, copies)| copies.clone()).collect(),
-                handovers: Vec::new(),
-            })
-        })
+        place(topology, &is_complete, self.limits())
     }
 
     /// Gives copies that are missing to joiners that had them before, all at once: they need no full
-    /// sync, and what a member is not named for it drops. True if there are such copies.
-    fn take_up_bases(&self, parts: &mut Parts, joiners: &[Member]) -> bool {
-        let copies_wanted = 1 + usize::from(parts.replicas_wanted);
-        let mut is_changed = false;
-        for (range, copies) in Range::all().zip(&mut parts.table) {
+    /// sync, and what a member is not named for it drops. Moves come when all who join have joined.
+    fn take_up_bases(
+        &self,
+        topology: &Topology,
+        joiners: &[Member],
+        promoted: Option<Step>,
+    ) -> Option<Step> {
+        let mut is_changed = promoted.is_some();
+        let table = promoted.map(|step| step.table);
+        let copies = || topology.ranges().map(|(_, copies)| copies.clone());
+        let mut table = table.unwrap_or_else(|| copies().collect());
+        let copies_wanted = 1 + usize::from(topology.replicas_wanted());
+        for (range, copies) in Range::all().zip(&mut table) {
             for joiner in joiners {
                 if copies.nodes().count() < copies_wanted
                     && self.requests.has_base(joiner.id, range)
@@ -122,7 +121,10 @@ impl Coordinator {
                 }
             }
         }
-        is_changed
+        is_changed.then(|| Step {
+            table,
+            handovers: Vec::new(),
+        })
     }
 
     /// The table that takes everything from members that leave: their primaryships go to complete

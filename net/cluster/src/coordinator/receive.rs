@@ -48,7 +48,7 @@ impl Coordinator {
     fn dispatch(&mut self, envelope: Envelope) {
         let (from, theirs) = (envelope.from, envelope.epoch);
         match envelope.message {
-            Message::Hello { member, bases } => self.receive_hello(from, member, bases),
+            Message::Hello { member, bases } => self.receive_hello(from, member, *bases),
             Message::HelloReply(None) => self.requests.meet(from, self.now),
             Message::HelloReply(Some(topology))
             | Message::TopologyIs(topology)

@@ -263,7 +263,7 @@ impl Coordinator {
         }
         let hello = Message::Hello {
             member: self.config.member.clone(),
-            bases: self.requests.bases.clone(),
+            bases: Box::new(self.requests.bases.clone()),
         };
         if let Some(topology) = self.decided.clone() {
             let members = topology.members().iter().map(|member| member.id);

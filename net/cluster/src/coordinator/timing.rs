@@ -32,6 +32,9 @@ pub const HOLD_MS: u64 = 100;
 pub const REPEAT_MS: u64 = 500;
 /// A joiner that wasn't heard for so long is forgotten.
 pub const JOINER_MS: u64 = 1_500;
+/// Nothing moves for so long after a node has joined: others that return with it say Hello, and keep what
+/// they had.
+pub const JOIN_GAP_MS: u64 = 600;
 /// After a restart of all, members wait for the missing ones at most so long.
 pub const RESTART_WAIT_MS: u64 = 10_000;
 /// A founder of a branch waits for the positions of its side so long.
@@ -52,6 +55,7 @@ pub const JOINERS_MAX: usize = 64;
 pub const WAITING_MAX: usize = 64;
 
 const _: () = assert!(PAUSE_MS < SILENT_MS);
+const _: () = assert!(REPEAT_MS < JOIN_GAP_MS);
 const _: () = assert!(HEARTBEAT_MS < QUIET_MS && QUIET_MS < SILENT_MS);
 const _: () = assert!(SILENT_MS < QUORUM_LOST_MS);
 const _: () = assert!(3 * HEARTBEAT_MS < SILENT_MS);

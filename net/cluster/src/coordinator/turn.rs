@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::Coordinator;
 use super::timing::{
-    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, REPEAT_MS, RESEND_MS, RESTART_WAIT_MS, TURN_MS,
+    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MS, REPEAT_MS, RESEND_MS, RESTART_WAIT_MS,
+    TURN_MS,
 };
 use crate::decision::{Ballot, Change, Proposer, successor};
 use crate::message::{Accused, Message};
@@ -97,7 +98,7 @@ impl Turn {
             members.all(|member| other.member(member.id).is_some())
         };
         if !are_all_in(topology, before) {
-            self.rebuild_at = now;
+            self.rebuild_at = now.plus_ms(JOIN_GAP_MS);
         } else if !are_all_in(before, topology) {
             self.rebuild_at = now.plus_ms(rebuild_delay_ms);
         }

@@ -304,7 +304,7 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
             let bases = has_bases.then(|| decode_bases(input)).transpose()?;
             Message::Hello {
                 member,
-                bases: bases.unwrap_or_default(),
+                bases: Box::new(bases.unwrap_or_default()),
             }
         }
         HELLO_REPLY => {

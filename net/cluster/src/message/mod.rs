@@ -135,7 +135,7 @@ pub enum Message {
         /// Who it is.
         member: Member,
         /// Ranges that it had copies of when it was a member before: they are cheap to fill.
-        bases: RangeSet,
+        bases: Box<RangeSet>,
     },
     /// "I heard you, and know this decided topology", or none.
     HelloReply(Option<Arc<Topology>>),

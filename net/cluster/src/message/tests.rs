@@ -10,7 +10,7 @@ use super::{Heartbeat, Message, MessageError, Moves, Position, Steering};
 use crate::decision::Ballot;
 use crate::decision::samples::{copies, member, topology, topology_of};
 use crate::topology::Branch;
-use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, RangeSet, Seq};
+use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, Seq};
 
 fn ballot(counter: u64) -> Ballot {
     Ballot {
@@ -75,11 +75,11 @@ fn messages() -> Vec<Message> {
         heartbeat(),
         Message::Hello {
             member: member(4),
-            bases: RangeSet::EMPTY,
+            bases: Box::default(),
         },
         Message::Hello {
             member: member(4),
-            bases: [range(0), range(2_047)].into_iter().collect(),
+            bases: Box::new([range(0), range(2_047)].into_iter().collect()),
         },
         Message::HelloReply(None),
         Message::HelloReply(Some(Arc::clone(&topology))),

@@ -24,11 +24,14 @@ use data::Faithless;
 use world::{Options, Report, run};
 
 /// Schedules of a usual run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1_000;
 /// Every so many schedules have the placement that clusters have.
 const REAL_PLACEMENT_EVERY: u64 = 16;
 /// Schedules in which something that is broken has to show.
-const SABOTAGED_SEEDS: u64 = 400;
+const SABOTAGED_SEEDS: u64 = 2_000;
+/// Schedules of large clusters, and their nodes.
+const LARGE_SEEDS: u64 = 20;
+const LARGE_NODES: u16 = 50;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -74,14 +77,15 @@ fn summarize<'a>(reports: impl Iterator<Item = &'a Report>) -> String {
 }
 
 /// Runs schedules, as many at a time as there are processors; each is alone in its world.
-fn run_all(seeds: Vec<u64>) -> BTreeMap<u64, Report> {
+fn run_all(seeds: Vec<u64>, slots: u16) -> BTreeMap<u64, Report> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let run_share = |first: usize| {
         let share = seeds.iter().skip(first).step_by(threads);
         let run_one = |&seed: &u64| {
             // Placement takes most of the time, so most schedules have a simple one.
             let options = Options {
-                has_real_placement: seed.is_multiple_of(REAL_PLACEMENT_EVERY),
+                has_real_placement: seed.is_multiple_of(REAL_PLACEMENT_EVERY) && slots == 0,
+                slots,
                 ..Options::default()
             };
             (seed, run(seed, options))
@@ -110,9 +114,19 @@ fn schedules_keep_the_invariants() {
         }
         (None, None) => 0..SEEDS,
     };
-    let reports = run_all(seeds.collect());
+    judge(&run_all(seeds.collect(), 0), started);
+}
+
+#[test]
+fn large_clusters_keep_the_invariants() {
+    let started = Instant::now();
+    let count = number("FULMAR_SIM_LARGE_SEEDS").unwrap_or(LARGE_SEEDS);
+    judge(&run_all((0..count).collect(), LARGE_NODES), started);
+}
+
+fn judge(reports: &BTreeMap<u64, Report>, started: Instant) {
     let mut violations = Vec::new();
-    for (seed, report) in &reports {
+    for (seed, report) in reports {
         if let Some(violation) = &report.violation {
             println!("seed {seed}: {violation}");
             violations.push(seed);
@@ -196,7 +210,7 @@ fn members_that_some_do_not_hear_lose_nothing() {
         is_deaf: true,
         ..Options::default()
     };
-    for seed in 0..SABOTAGED_SEEDS / 10 {
+    for seed in 0..40 {
         assert_eq!(run(seed, options).violation, None, "seed {seed}");
     }
 }
