@@ -222,7 +222,7 @@ def client(port, name, connections, seed, seconds, kind=Model, host="127.0.0.1")
 @check(timeout=60)
 def pipelines_in_order(context):
     """Many clients at once, each with its own keys: every reply byte is as foreseen."""
-    seconds = 60 if context.long else 6
+    seconds = 60 if context.long else 4
     with context.serve(max_memory="1GiB") as server:
         counts = parallel(client, [(server.port, f"p{i}", 6, context.seed, seconds)
                                    for i in range(3)], seconds + 40)

@@ -84,7 +84,7 @@ def read_equal(port, name, seconds):
 @check(timeout=45)
 def no_torn_reads(context):
     """Readers of 32 keys see what one writer wrote, never a mixture."""
-    seconds = 60 if context.long else 5
+    seconds = 60 if context.long else 4
     with context.serve() as server:
         jobs = [(read_equal, server.port, f"r{i}", seconds) for i in range(2)]
         jobs += [(write_equal, server.port, f"w{i}", seconds, 10**9) for i in range(2)]
@@ -240,7 +240,7 @@ def audit(port, seconds):
 @check(timeout=30)
 def transfers_keep_the_sum(context):
     """WATCH over several shards: no money made or lost, none seen twice."""
-    seconds = 60 if context.long else 4
+    seconds = 60 if context.long else 3
     with context.serve() as server:
         with Connection(server.port) as link:
             link.ok("MSET", *(x for key in ACCOUNTS for x in (key, FUNDS)))
@@ -282,7 +282,7 @@ def vanish(port, name, seconds):
 @check(timeout=45)
 def vanished_clients_hold_nothing(context):
     """Ghosts between MULTI and EXEC change nothing and stop nobody."""
-    seconds = 30 if context.long else 4
+    seconds = 30 if context.long else 3
     with context.serve() as server:
         with Connection(server.port) as link:
             link.ok("MSET", *(x for key in KEYS for x in (key, "start")))
