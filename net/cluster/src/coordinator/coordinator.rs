@@ -196,7 +196,7 @@ impl Coordinator {
     pub fn next_deadline(&self) -> Time {
         let wakes = [
             Some(self.heartbeat_at),
-            self.liveness.next_ask(self.others()),
+            self.liveness.next_ask(self.others(), self.now),
             self.requests.deadline(),
             self.steer.deadline(),
             self.hold_deadline(),

@@ -75,6 +75,7 @@ impl Coordinator {
         } else {
             self.evacuate(topology, &leaving, &mut change)
         };
+        change.table = self.take_up_bases(topology, &change.joiners, change.table.take());
         let is_nothing =
             change.table.is_none() && change.joiners.is_empty() && change.removed.is_empty();
         if is_nothing || handovers.is_empty() {
@@ -87,11 +88,8 @@ impl Coordinator {
     fn next_step(&self, topology: &Topology, joiners: &[Member]) -> Option<Step> {
         let is_complete =
             |range: Range, node: NodeId| self.requests.is_complete(topology, range, node);
-        if !joiners.is_empty() {
-            let promoted = promotions(topology, &is_complete);
-            return self.take_up_bases(topology, joiners, promoted);
-        }
-        if self.is_paused() || !self.may_move() {
+        // Moves come when all who join have joined.
+        if self.is_paused() || !self.may_move() || !joiners.is_empty() {
             return promotions(topology, &is_complete);
         }
         let place = self.config.place;
@@ -99,15 +97,17 @@ impl Coordinator {
     }
 
     /// Gives copies that are missing to joiners that had them before, all at once: they need no full
-    /// sync, and what a member is not named for it drops. Moves come when all who join have joined.
-    fn take_up_bases(
+    /// sync, and what a member is not named for it drops. `table` is what is to change else.
+    pub(super) fn take_up_bases(
         &self,
         topology: &Topology,
         joiners: &[Member],
-        promoted: Option<Step>,
-    ) -> Option<Step> {
-        let mut is_changed = promoted.is_some();
-        let table = promoted.map(|step| step.table);
+        table: Option<Vec<Copies>>,
+    ) -> Option<Vec<Copies>> {
+        if joiners.is_empty() {
+            return table;
+        }
+        let mut is_changed = table.is_some();
         let copies = || topology.ranges().map(|(_, copies)| copies.clone());
         let mut table = table.unwrap_or_else(|| copies().collect());
         let copies_wanted = 1 + usize::from(topology.replicas_wanted());
@@ -121,10 +121,7 @@ impl Coordinator {
                 }
             }
         }
-        is_changed.then(|| Step {
-            table,
-            handovers: Vec::new(),
-        })
+        is_changed.then_some(table)
     }
 
     /// The table that takes everything from members that leave: their primaryships go to complete

@@ -154,23 +154,27 @@ impl Liveness {
     }
 
     /// When it is to be asked for an answer, if nothing is heard: it is quiet, and not silent yet.
-    /// `None`: no more, it is silent then.
-    fn ask_at(&self, id: NodeId) -> Option<Time> {
+    /// `None`: no more, it is silent then, or by now.
+    fn ask_at(&self, id: NodeId, now: Time) -> Option<Time> {
         let silent_at = self.silent_at(id);
         let quiet_at = Time(silent_at.0.saturating_sub(SILENT_MS - QUIET_MS));
         let asked = self.contacts.get(&id).map_or(Time(0), |one| one.asked);
         let at = quiet_at.max(asked.plus_ms(ASK_MS));
-        (at <= silent_at).then_some(at)
+        (at <= silent_at && now <= silent_at).then_some(at)
     }
 
     /// When the first of these members is to be asked.
-    pub(super) fn next_ask(&self, members: impl Iterator<Item = NodeId>) -> Option<Time> {
-        members.filter_map(|id| self.ask_at(id)).min()
+    pub(super) fn next_ask(
+        &self,
+        members: impl Iterator<Item = NodeId>,
+        now: Time,
+    ) -> Option<Time> {
+        members.filter_map(|id| self.ask_at(id, now)).min()
     }
 
     /// Whether to ask a member for an answer now; it is asked then.
     pub(super) fn asks(&mut self, id: NodeId, now: Time) -> bool {
-        let is_due = self.ask_at(id).is_some_and(|at| at <= now) && !self.is_silent(id, now);
+        let is_due = self.ask_at(id, now).is_some_and(|at| at <= now);
         if let Some(contact) = self.contacts.get_mut(&id).filter(|_| is_due) {
             contact.asked = now;
         }
@@ -246,14 +250,17 @@ mod tests {
         hear(&mut liveness, 2, 1_050, 1_100);
         let node = NodeId(2);
         let (quiet, silent) = (1_100 + QUIET_MS, 1_100 + SILENT_MS);
-        assert_eq!(liveness.next_ask([node].into_iter()), Some(Time(quiet)));
+        let next_ask = |liveness: &Liveness, now| liveness.next_ask([node].into_iter(), Time(now));
+        assert_eq!(next_ask(&liveness, 1_100), Some(Time(quiet)));
+        // One that was not asked in time is not asked for ever.
+        assert_eq!(next_ask(&liveness, silent + 1), None);
         assert!(!liveness.asks(node, Time(quiet - 1)));
         let mut asked = Vec::new();
         for now in quiet..silent + 1_000 {
             if liveness.asks(node, Time(now)) {
                 asked.push(now);
-                let next = liveness.next_ask([node].into_iter());
-                assert_eq!(next, Some(Time(now + ASK_MS)).filter(|at| at.0 <= silent));
+                let next = Some(Time(now + ASK_MS)).filter(|at| at.0 <= silent);
+                assert_eq!(next_ask(&liveness, now), next);
             }
         }
         let expected: Vec<u64> = (0..=8).map(|count| quiet + count * ASK_MS).collect();

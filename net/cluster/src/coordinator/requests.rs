@@ -141,6 +141,7 @@ impl Requests {
 
     /// This node was a member, with these copies, and is none any more.
     pub(super) fn note_bases(&mut self, bases: RangeSet) {
+        self.own_complete.clear();
         self.bases = bases;
     }
 
@@ -185,9 +186,10 @@ impl Coordinator {
         };
         for &range in ranges {
             let term = topology.copies(range).term;
-            self.requests.own_complete.insert(range, term);
+            if self.requests.own_complete.insert(range, term) != Some(term) {
+                self.requests.repeat_at = self.now;
+            }
         }
-        self.requests.repeat_at = self.now;
     }
 
     /// Says again what this node wants, until a topology has it.

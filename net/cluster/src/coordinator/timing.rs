@@ -35,6 +35,8 @@ pub const JOINER_MS: u64 = 1_500;
 /// Nothing moves for so long after a node has joined: others that return with it say Hello, and keep what
 /// they had.
 pub const JOIN_GAP_MS: u64 = 600;
+/// The same, after the first of several.
+pub const JOIN_GAP_MAX_MS: u64 = 3_000;
 /// After a restart of all, members wait for the missing ones at most so long.
 pub const RESTART_WAIT_MS: u64 = 10_000;
 /// A founder of a branch waits for the positions of its side so long.

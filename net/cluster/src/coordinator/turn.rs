@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::Coordinator;
 use super::timing::{
-    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MS, REPEAT_MS, RESEND_MS, RESTART_WAIT_MS,
-    TURN_MS,
+    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MAX_MS, JOIN_GAP_MS, REPEAT_MS, RESEND_MS,
+    RESTART_WAIT_MS, TURN_MS,
 };
 use crate::decision::{Ballot, Change, Proposer, successor};
 use crate::message::{Accused, Message};
@@ -27,6 +27,8 @@ pub(super) struct Turn {
     not_before: Time,
     /// No moves before this.
     no_moves_before: Time,
+    /// When the first of those joined who came one soon after the other.
+    joined_at: Time,
     /// No copies for lost ones before this.
     rebuild_at: Time,
     resend_at: Time,
@@ -98,7 +100,12 @@ impl Turn {
             members.all(|member| other.member(member.id).is_some())
         };
         if !are_all_in(topology, before) {
-            self.rebuild_at = now.plus_ms(JOIN_GAP_MS);
+            // Nodes that come and go again and again must not stop all moves.
+            if now.ms_since(self.joined_at) > JOIN_GAP_MAX_MS {
+                self.joined_at = now;
+            }
+            let latest = self.joined_at.plus_ms(JOIN_GAP_MAX_MS);
+            self.rebuild_at = now.plus_ms(JOIN_GAP_MS).min(latest);
         } else if !are_all_in(before, topology) {
             self.rebuild_at = now.plus_ms(rebuild_delay_ms);
         }
@@ -163,8 +170,8 @@ impl Coordinator {
             let change = Change {
                 removed: case.removed,
                 reborn: case.reborn,
+                table: self.take_up_bases(&topology, &case.joiners, None),
                 joiners: case.joiners,
-                table: None,
             };
             self.begin_attempt(&topology, case.accused, change);
         } else {

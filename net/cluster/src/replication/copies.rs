@@ -58,6 +58,10 @@ pub(super) struct RangeCopy {
     /// What the log has of the range before this is of an earlier life of the copy.
     pub(super) log_start: LogOffset,
     pub(super) is_complete: bool,
+    /// What it holds is from before its node was let in again: it counts for nothing before it has caught
+    /// up with what its primary had when that offered it.
+    pub(super) is_base: bool,
+    base_goal: Option<Seq>,
     pub(super) follow: Follow,
     /// The history that it will have when it has caught up with its primary's start.
     pub(super) offered: Option<Box<History>>,
@@ -87,6 +91,8 @@ impl RangeCopy {
             floor: Seq(0),
             log_start: LogOffset(0),
             is_complete: false,
+            is_base: false,
+            base_goal: None,
             follow: Follow::Empty,
             offered: None,
             sync: None,
@@ -97,16 +103,14 @@ impl RangeCopy {
         }
     }
 
-    /// How far it is; `None` if it holds nothing of any reign. A learner that has an old copy to start
-    /// from is not complete before it has caught up with its primary's reign.
+    /// How far it is; `None` if it holds nothing of any reign, or a base.
     pub(super) fn position(&self) -> Option<CopyPosition> {
-        let last = self.history.last()?;
-        let is_base = self.role == Role::Learner && last.reign.term != self.term;
+        let last = self.history.last().filter(|_| !self.is_base)?;
         Some(CopyPosition {
             range: self.range,
             term: last.reign.term,
             seq: self.seq,
-            is_complete: self.is_complete && !is_base,
+            is_complete: self.is_complete,
         })
     }
 
@@ -115,8 +119,32 @@ impl RangeCopy {
         self.history.last().map_or(Seq(0), |fork| fork.start)
     }
 
-    /// Takes over: what it holds is from now on what counts.
+    /// What it holds, if anything, is a base.
+    pub(super) fn begin_base(&mut self) {
+        self.is_base = self.is_holding();
+        self.base_goal = None;
+    }
+
+    /// Its primary is at `seq` and offers the range.
+    pub(super) fn note_offer(&mut self, seq: Seq) {
+        self.base_goal.get_or_insert(seq);
+    }
+
+    /// Notes that a base is none any more, if it has caught up.
+    pub(super) fn note_progress(&mut self) {
+        let has_goal = self.base_goal.is_some_and(|goal| self.seq >= goal);
+        if has_goal && self.offered.is_none() && self.follow == Follow::Live {
+            self.is_base = false;
+        }
+    }
+
+    /// Takes over: what it holds is from now on what counts. What a part of a range is missing cannot be
+    /// told by numbers, so nobody is to find a fork in it.
     pub(super) fn begin_reign(&mut self, reign: Reign, log_head: LogOffset) {
+        if !self.is_complete {
+            self.history = History::default();
+        }
+        self.is_base = false;
         let start = self.seq.max(self.head);
         self.history.push(Fork {
             reign,
@@ -137,6 +165,7 @@ impl RangeCopy {
     /// Forgets what it was told by the primary so far. What it holds stays.
     pub(super) fn stop_following(&mut self) {
         self.offered = None;
+        self.base_goal = None;
         self.sync = None;
         self.is_start_due = false;
         self.is_ack_due = false;
@@ -165,7 +194,7 @@ impl RangeCopy {
     fn forget(&mut self) {
         self.history = History::default();
         (self.seq, self.head, self.floor) = (Seq(0), Seq(0), Seq(0));
-        self.is_complete = false;
+        (self.is_complete, self.is_base) = (false, false);
     }
 
     /// Whether it may hold something that is not being dropped.

@@ -84,6 +84,9 @@ impl Replication {
                 Role::Replica | Role::Learner => {
                     let primary = topology.member(copies.primary);
                     let source = primary.map(|member| address(member, copy.range));
+                    if copy.role == Role::None {
+                        copy.begin_base();
+                    }
                     follow(copy, source, copies.term);
                 }
                 Role::None => {

@@ -577,6 +577,54 @@ fn what_a_follower_could_not_tell_is_not_waited_for() {
 }
 
 #[test]
+fn an_old_copy_counts_for_nothing_before_it_has_caught_up() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    world.absent = vec![NodeId(2)];
+    world.decide(|_, _, copies| copies.replicas.clear());
+    world.learn_all();
+    world.run(0, &[b"SET", b"{a}k", b"2"]);
+    let syncs = world.nodes[0].replication(range_a()).counts().full_syncs;
+    // The same primary and term as before.
+    world.absent.clear();
+    world.decide(|_, _, copies| copies.learners = [NodeId(2)].into_iter().collect());
+    world.learn_all();
+    assert_eq!(world.nodes[1].position(range_a()), None);
+    world.settle();
+    assert_eq!(position_of(&world, 1), position_of(&world, 0));
+    assert!(position_of(&world, 1).is_complete);
+    assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"2".to_vec()));
+    let counts = world.nodes[0].replication(range_a()).counts();
+    assert_eq!(counts.full_syncs, syncs, "it had all but the last write");
+}
+
+#[test]
+fn nobody_finds_a_fork_in_a_part_of_a_range() {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[1]);
+    world.learn_all();
+    for number in 0..2_000 {
+        let key = format!("{{a}}{number}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 500]]);
+    }
+    world.decide(|_, _, copies| copies.learners = [NodeId(2)].into_iter().collect());
+    world.learn_all();
+    // It has a part of a range when it becomes its primary, while the whole copy is away.
+    let held = |world: &World| items(&world.nodes[1], range_a(), world.now.time).len();
+    for _ in 0..20 {
+        if held(&world) == 0 {
+            world.advance();
+            pass_one(&mut world);
+        }
+    }
+    assert!((1..2_000).contains(&held(&world)), "{}", held(&world));
+    world.decide_copies(&[2, 1]);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
 fn a_flush_of_one_node_leaves_what_others_own() {
     let mut world = World::new(&[1, 1], ROOMY);
     world.decide(|_, range, copies| {

@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) pipes: BTreeMap<(RemoteCore, RemoteCore), Pipe>,
     pub(crate) newest: Rc<Topology>,
     /// The ranges that have copies; the others stay where they were.
+    /// Nodes that the next topology does not name.
+    pub(crate) absent: Vec<NodeId>,
     pub(crate) ranges: Vec<Range>,
     pub(crate) now: Now,
     pub(crate) sizes: Sizes,
@@ -142,6 +144,7 @@ impl World {
                 unix_ms: 1_700_000_000_000,
             },
             sizes,
+            absent: Vec::new(),
             syncs: 0,
             item_bytes: 0,
             entries: 0,
@@ -154,7 +157,11 @@ impl World {
     pub(crate) fn decide(&mut self, mut change: impl FnMut(&mut Self, Range, &mut Copies)) {
         let mut parts = self.newest.to_parts();
         parts.epoch = parts.epoch.next();
-        parts.members = self.nodes.iter().map(member).collect();
+        let members = self
+            .nodes
+            .iter()
+            .filter(|node| !self.absent.contains(&node.id));
+        parts.members = members.map(member).collect();
         for range in self.ranges.clone() {
             let copies = &mut parts.table[usize::from(range.index())];
             let primary = copies.primary;

@@ -218,6 +218,7 @@ impl Source {
             }
         }
         copy.head = copy.head.max(seq);
+        copy.note_progress();
         self.note_ack(copy);
     }
 

@@ -8,6 +8,7 @@ use crate::replication::{Fork, History, RemoteCore, StartFrom};
 impl Source {
     /// The primary, which is at `seq` and came there by `forks`, offers a range.
     pub(super) fn consider(&mut self, copy: &mut RangeCopy, seq: Seq, forks: &[Fork]) {
+        copy.note_offer(seq);
         let history = History::new(forks);
         // An offer is repeated when the answer takes long.
         let is_repeated = copy.offered.as_deref() == Some(&history);
@@ -76,6 +77,7 @@ impl Source {
                 .take()
                 .map_or_else(History::default, |one| *one);
         }
+        copy.note_progress();
         copy.is_ack_due = copy.offered.is_none();
         self.has_dues |= copy.is_ack_due;
     }
