@@ -13,6 +13,8 @@ const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Listeners, rings and event descriptors of a core.
 const DESCRIPTORS_PER_CORE: u64 = 8;
+/// Those of a core for streams to and from 50 other nodes, one for each purpose.
+const DESCRIPTORS_FOR_LINKS: u64 = 2 * 3 * 50;
 
 /// Memory that this process may use: the machine's, or its control group's if that is less.
 pub fn memory_bytes() -> u64 {
@@ -80,8 +82,9 @@ pub(crate) fn raise_memlock() -> Result<(), StartError> {
 
 /// Raises the limit of open files for `clients_max` clients of so many cores as far as allowed, and
 /// returns how many clients fit.
-pub(crate) fn raise_descriptors(clients_max: usize, cores: u16) -> usize {
-    let reserved = DESCRIPTORS_RESERVED + u64::from(cores) * DESCRIPTORS_PER_CORE;
+pub(crate) fn raise_descriptors(clients_max: usize, cores: u16, is_clustered: bool) -> usize {
+    let links = u64::from(is_clustered) * DESCRIPTORS_FOR_LINKS;
+    let reserved = DESCRIPTORS_RESERVED + u64::from(cores) * (DESCRIPTORS_PER_CORE + links);
     let wanted = clients_max as u64 + reserved;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {

@@ -149,7 +149,9 @@ impl Server {
     pub fn start(mut config: Config) -> Result<Self, StartError> {
         machine::check_io_uring()?;
         machine::raise_memlock()?;
-        let clients_max = machine::raise_descriptors(config.clients_max, config.shards);
+        let is_clustered = config.cluster.is_some();
+        let clients_max =
+            machine::raise_descriptors(config.clients_max, config.shards, is_clustered);
         if clients_max < config.clients_max {
             tracing::warn!(
                 clients_max,
@@ -304,7 +306,12 @@ impl ClusterParts {
             return Ok(Self::default());
         };
         let cores_count = usize::from(config.shards);
-        let wanted = if config.port == 0 { 0 } else { resp_port + 1 };
+        let wanted = match config.port {
+            0 => 0,
+            _ => resp_port
+                .checked_add(1)
+                .ok_or(ClusterStartError::NoReplicaPort)?,
+        };
         let (replica, replica_port) = listeners(config.bind, Some(wanted), cores_count)?;
         let fresh = NodeId(random()?);
         let prepared = Prepared::new(cluster, config.bind, cores_count, fresh)?;

@@ -22,6 +22,11 @@ const PORT_ATTEMPTS: usize = 16;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterStartError {
+    /// Reads of replicas take the port after that for RESP.
+    #[error(
+        "no port is left for reads of replicas, which take the next one; --port must be below 65535"
+    )]
+    NoReplicaPort,
     /// Two processes must not share a name.
     #[error("the node directory {path} is in use by another process", path = .0.display())]
     DirectoryInUse(PathBuf),
