@@ -230,7 +230,7 @@ impl Connection {
     }
 
     fn is_full(&self) -> bool {
-        self.unsent_bytes() >= OUTPUT_BYTES_MAX
+        self.unsent_bytes() >= OUTPUT_BYTES_MAX || self.output.is_delayed()
     }
 
     pub(crate) fn is_sending(&self) -> bool {
@@ -338,7 +338,7 @@ impl Connection {
 
     /// There is room for replies again.
     pub(crate) fn resume_after_send(&mut self) -> Progress {
-        let has_room = self.unsent_bytes() < OUTPUT_BYTES_MAX / 2;
+        let has_room = self.unsent_bytes() < OUTPUT_BYTES_MAX / 2 && !self.output.is_delayed();
         self.resume(has_room)
     }
 

@@ -458,14 +458,8 @@ impl<'n> Core<'n> {
                 Message::Replies(batch) => self.handle_replies(batch),
             }
         }
-        for _ in 0..BATCHES_PER_TURN {
-            let goes_on = self
-                .dispatcher
-                .execute_batch(&mut self.backlog, &mut self.doorbells);
-            if !goes_on {
-                break;
-            }
-        }
+        self.dispatcher
+            .execute_batches(&mut self.backlog, BATCHES_PER_TURN, &mut self.doorbells);
     }
 
     fn handle_replies(&mut self, mut batch: Batch) {
@@ -475,7 +469,10 @@ impl<'n> Core<'n> {
             let (reply, values) = match answer {
                 Answer::Reply(reply, values) => (reply, values),
                 Answer::NotExecuted(args, access) => {
-                    return try_again(request, args, access, &mut self.dispatcher);
+                    if self.connections.get_mut(id).is_some() {
+                        try_again(request, args, access, &mut self.dispatcher);
+                    }
+                    return;
                 }
             };
             let unwanted = match self.connections.get_mut(id) {

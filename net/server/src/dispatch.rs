@@ -25,7 +25,7 @@ use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 use crate::clock::Clock;
 use crate::cluster::{Mail, Nodes, Owner};
 use crate::config::Dispatch;
-use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, ReplyForm};
+use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, Ran, ReplyForm};
 use crate::node::{Counters, Node};
 use crate::output::Output;
 use crate::replies::Replies;
@@ -320,20 +320,41 @@ impl<'n> Dispatcher<'n> {
         Outcome::Done
     }
 
-    /// Executes the first of the peers' batches on the own shard and sends it back. False if there
-    /// is none, or the own shard is lent.
-    pub(crate) fn execute_batch(
+    /// Executes batches of peers on the own shard, at most `count`, and sends them back. What has to wait
+    /// stays in `backlog`, and what its sender sent behind it.
+    pub(crate) fn execute_batches(
         &mut self,
         backlog: &mut VecDeque<Batch>,
+        count: usize,
         doorbells: &mut Vec<u32>,
-    ) -> bool {
-        let mut tokens = Tokens::new(&self.node.shards);
-        if backlog.is_empty() || !tokens.try_take(self.own) {
-            return false;
+    ) {
+        let mut waiting: Vec<usize> = Vec::new();
+        let mut place = 0;
+        for _ in 0..count {
+            while backlog
+                .get(place)
+                .is_some_and(|batch| waiting.contains(&batch.sender))
+            {
+                place += 1;
+            }
+            let mut tokens = Tokens::new(&self.node.shards);
+            if place == backlog.len() || !tokens.try_take(self.own) {
+                return;
+            }
+            let batch = &mut backlog[place];
+            if !self.execute_batch(batch, &mut tokens) {
+                waiting.push(batch.sender);
+                continue;
+            }
+            drop(tokens);
+            let batch = backlog.remove(place).expect("it was executed");
+            let sender = batch.sender;
+            send(self.node, sender, Message::Replies(batch), doorbells);
         }
-        let Some(mut batch) = backlog.pop_front() else {
-            return false;
-        };
+    }
+
+    /// False if a command of it has to wait.
+    fn execute_batch(&mut self, batch: &mut Batch, tokens: &mut Tokens<'n>) -> bool {
         // It may have been sent after the turn began: a TTL that counts from then would end early.
         self.now = self.clock.now();
         let placement = self.placement();
@@ -347,16 +368,19 @@ impl<'n> Dispatcher<'n> {
             };
             // What changed hands meanwhile is not executed.
             let reads_old = access == Access::ReadOld;
-            if !self.may_execute(spec, args, reads_old, &mut tokens) {
+            if !self.may_execute(spec, args, reads_old, tokens) {
                 let ReplyForm::Node { request, .. } = form else {
-                    return false;
+                    let shard = tokens.shard(self.own);
+                    let mut ranges = spec.keys_in(args).map(cluster::Range::of);
+                    let is_held = ranges.any(|range| shard.is_held(range, access));
+                    return if is_held { Ran::NotYet } else { Ran::NotHere };
                 };
                 NodeEncoder::new(&mut replies.bytes).status(&Status {
                     request,
                     status: ForwardStatus::TryAgain,
                     epoch: epoch.0,
                 });
-                return true;
+                return Ran::Done;
             }
             let shard = tokens.shard(self.own);
             let mut shards = Single::new(shard, None, placement);
@@ -364,12 +388,8 @@ impl<'n> Dispatcher<'n> {
                 execute(&command, &mut shards, &mut [], self.now, sink)
             });
             self.count(spec.id, executed);
-            true
-        });
-        drop(tokens);
-        let sender = batch.sender;
-        send(self.node, sender, Message::Replies(batch), doorbells);
-        true
+            Ran::Done
+        })
     }
 
     /// Takes a batch back whose replies have been read.

@@ -59,9 +59,22 @@ pub(crate) struct Batch {
     requests: Vec<Request>,
     /// The arguments, each behind its length.
     bytes: Vec<u8>,
+    /// How much of them is of commands that are dealt with.
+    bytes_read: usize,
     replies: Replies,
     /// Where each reply ends in the bytes of `replies`; `None`: the command was not executed.
     reply_ends: Vec<Option<usize>>,
+}
+
+/// What its home core did with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// Executed it, and appended the reply.
+    Done,
+    /// Nothing: its keys are not here.
+    NotHere,
+    /// Nothing: its keys are here, and their writes are held for a moment.
+    NotYet,
 }
 
 /// What became of a command in a batch.
@@ -79,6 +92,7 @@ impl Batch {
             home: sender,
             requests: Vec::new(),
             bytes: Vec::new(),
+            bytes_read: 0,
             replies: Replies::default(),
             reply_ends: Vec::new(),
         }
@@ -115,20 +129,25 @@ impl Batch {
         self.requests.len()
     }
 
-    /// Executes each command: `execute` gets its arguments, access and form, and appends the reply;
-    /// false if the command was not executed.
+    /// Executes the commands that are left, in order: `execute` gets arguments, access and form, and
+    /// appends the reply. False if it is to go on later: one that has to wait holds up those behind it.
     pub(crate) fn execute(
         &mut self,
-        mut execute: impl FnMut(&[&[u8]], Access, ReplyForm, &mut Replies) -> bool,
-    ) {
-        let mut rest = self.bytes.as_slice();
+        mut execute: impl FnMut(&[&[u8]], Access, ReplyForm, &mut Replies) -> Ran,
+    ) -> bool {
+        let mut rest = &self.bytes[self.bytes_read..];
         let mut args = Vec::new();
-        for request in &self.requests {
+        for request in &self.requests[self.reply_ends.len()..] {
             split_args(&mut rest, request.args_count, &mut args);
-            let is_executed = execute(&args, request.access, request.form, &mut self.replies);
-            self.reply_ends
-                .push(is_executed.then_some(self.replies.bytes.len()));
+            let end = match execute(&args, request.access, request.form, &mut self.replies) {
+                Ran::Done => Some(self.replies.bytes.len()),
+                Ran::NotHere => None,
+                Ran::NotYet => return false,
+            };
+            self.reply_ends.push(end);
+            self.bytes_read = self.bytes.len() - rest.len();
         }
+        true
     }
 
     /// Hands what became of each command to `take`, then empties the batch for its next use.
@@ -151,6 +170,7 @@ impl Batch {
         }
         self.requests.clear();
         self.bytes.clear();
+        self.bytes_read = 0;
         self.replies.bytes.clear();
         self.reply_ends.clear();
         // A batch with a large value or reply must not keep its memory.
@@ -177,7 +197,7 @@ mod tests {
     use fulmar_protocol::resp::RespVersion;
     use fulmar_shard::Access;
 
-    use super::{Answer, Batch, ReplyForm};
+    use super::{Answer, Batch, Ran, ReplyForm};
     use crate::output::Output;
     use crate::ring::ConnectionId;
 
@@ -198,13 +218,18 @@ mod tests {
                 let id = ConnectionId::new(0, 0);
                 batch.push(id, output.reserve(), form, Access::Write, args);
             }
-            batch.execute(|args, _, _, replies| {
-                let is_executed = args[0] == b"GET";
-                if is_executed {
-                    replies.bytes.extend_from_slice(args[1]);
-                }
-                is_executed
-            });
+            // The third has to wait, and the fourth with it.
+            for (is_held, is_over) in [(true, false), (true, false), (false, true)] {
+                let went = batch.execute(|args, _, _, replies| match args {
+                    [b"GET", key] => {
+                        replies.bytes.extend_from_slice(key);
+                        Ran::Done
+                    }
+                    [_, b"c", _] if is_held => Ran::NotYet,
+                    _ => Ran::NotHere,
+                });
+                assert_eq!(went, is_over);
+            }
             let mut came = Vec::new();
             batch.drain_replies(|_, answer| {
                 came.push(match answer {

@@ -37,6 +37,8 @@ pub(crate) struct Output {
     pieces: VecDeque<Piece>,
     holes_count: usize,
     next_hole: u64,
+    /// Holes whose commands wait to be tried again.
+    delayed: Vec<HoleId>,
 }
 
 impl Output {
@@ -81,6 +83,7 @@ impl Output {
             return Err(values);
         };
         self.holes_count -= 1;
+        self.delayed.retain(|&hole| hole != id);
         self.cover_behind();
         if place > 0 {
             let start = self.behind.bytes.len();
@@ -100,6 +103,18 @@ impl Output {
             self.behind_covered = 0;
         }
         Ok(())
+    }
+
+    /// The command of a hole waits to be tried again.
+    pub(crate) fn note_delayed(&mut self, id: HoleId) {
+        if !self.delayed.contains(&id) {
+            self.delayed.push(id);
+        }
+    }
+
+    /// Whether commands wait to be tried again: later ones must not go before them.
+    pub(crate) fn is_delayed(&self) -> bool {
+        !self.delayed.is_empty()
     }
 
     /// Replies that are still to come.

@@ -106,6 +106,16 @@ impl Shard {
         }
     }
 
+    /// Whether what is to be done with `range`, which is this node's, waits until
+    /// [`release`](Self::release).
+    pub fn is_held(&self, range: Range, access: Access) -> bool {
+        let role = self
+            .replica
+            .as_ref()
+            .map(|replica| replica.replication.role(range));
+        access == Access::Write && role == Some(Role::Primary) && self.held.contains(range)
+    }
+
     /// Holds the writes of some ranges until [`release`](Self::release).
     pub fn hold(&mut self, ranges: impl Iterator<Item = Range>) {
         ranges.for_each(|range| self.held.insert(range));

@@ -50,6 +50,9 @@ const LEFT_LATE_MS: u64 = 1_000;
 /// request that crosses the end of its connection would be lost.
 const LINGER_MS: u64 = 500;
 
+/// Clients are sent to a node that has not shown the topology after so long.
+const INFORM_MS_MAX: u64 = 500;
+
 /// What shards are to do, one after the other.
 enum Work {
     /// Act on a topology.
@@ -96,8 +99,8 @@ pub(crate) struct Control<'n> {
     call_at: Time,
     tasks: VecDeque<Task>,
     installed: Option<Arc<Topology>>,
-    /// The view that the cores were given last.
-    published: Option<Arc<View>>,
+    /// The view that the cores were given last, and when.
+    published: Option<(Time, Arc<View>)>,
     /// The members, or how this node stands, have changed since the view was made.
     is_view_old: bool,
     is_timer_set: bool,
@@ -526,13 +529,17 @@ impl<'n> Control<'n> {
             }
             let before = self.shared.views.current();
             let view = Arc::new(View::new(view, before.as_deref()));
-            self.published = Some(Arc::clone(&view));
+            view.note_informed(|member| self.coordinator.has_shown(member, view.topology()));
+            self.published = Some((now, Arc::clone(&view)));
             self.shared.views.publish(view);
             self.shared.note_news();
             self.wake_all = true;
         }
-        if let Some(view) = &self.published {
-            view.note_informed(|member| self.coordinator.has_shown(member, view.topology()));
+        if let Some((at, view)) = &self.published {
+            // Who is not heard may be reached by clients.
+            let is_late = now.ms_since(*at) > INFORM_MS_MAX;
+            let has_shown = |member| self.coordinator.has_shown(member, view.topology());
+            view.note_informed(|member| is_late || has_shown(member));
         }
     }
 

@@ -10,6 +10,9 @@
 //! serve now, has begun anew, or has yet to install the topology that this one has. An owner that knows the same
 //! topology and has not got the keys counts as a hop, of which there are few.
 //!
+//! Those of one connection that wait are tried again in their order, and the connection's next commands
+//! wait with them: else a later one on the same key could go first.
+//!
 //! A command that may have been executed is tried again only if that changes nothing; else its client
 //! is told that its outcome is unknown.
 
@@ -136,14 +139,14 @@ pub(crate) struct Forwards {
     /// Those to be sent again when the topology or a link has changed.
     again: VecDeque<Box<Forward>>,
     filled: Vec<Filled>,
+    /// Whose commands have begun to wait since they were last taken.
+    delayed: Vec<Destination>,
     /// Bytes of the replies that have come in part, and their most.
     replies_bytes: usize,
     replies_bytes_max: usize,
     /// Bytes of the arguments of all commands, and those beyond which no more are taken.
     args_bytes: usize,
     args_bytes_max: usize,
-    /// Counts retries, so that they do not come all at once.
-    retries: u64,
 }
 
 impl Forward {
@@ -193,18 +196,18 @@ impl Forwards {
             free: Vec::new(),
             again: VecDeque::new(),
             filled: Vec::new(),
+            delayed: Vec::new(),
             replies_bytes: 0,
             replies_bytes_max,
             args_bytes: 0,
             args_bytes_max,
-            retries: 0,
             counts: ForwardCounts::default(),
         }
     }
 
-    /// Whether there is room for one more.
-    pub(crate) fn has_room(&self) -> bool {
-        self.count() < FORWARDS_MAX && self.args_bytes < self.args_bytes_max
+    /// Whether there is room for so many more.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        self.count() + count <= FORWARDS_MAX && self.args_bytes < self.args_bytes_max
     }
 
     /// A command is about to be sent, or kept, for the first time.
@@ -422,9 +425,11 @@ impl Forwards {
 
     /// Keeps a command until the topology or a link has changed, or for a while.
     pub(crate) fn push_again(&mut self, mut forward: Box<Forward>, now: Time) {
-        self.retries += 1;
-        let spread = self.retries % (RETRY_MS_MAX - RETRY_MS_MIN + 1);
+        // Those of one connection together, others not all at once.
+        let connection = forward.destination.connection.index() as u64;
+        let spread = connection % (RETRY_MS_MAX - RETRY_MS_MIN + 1);
         forward.retry_at = now.plus_ms(RETRY_MS_MIN + spread);
+        self.delayed.push(forward.destination);
         self.again.push_back(forward);
     }
 
@@ -433,9 +438,16 @@ impl Forwards {
         self.again.push_back(forward);
     }
 
-    /// When the first of those that wait is due, if nothing changes.
-    pub(crate) fn next_retry(&self) -> Option<Time> {
-        self.again.iter().map(|forward| forward.retry_at).min()
+    /// When the first of those that wait is due, if nothing changes. `epoch` is that of the topology in
+    /// force.
+    pub(crate) fn next_retry(&self, epoch: Epoch) -> Option<Time> {
+        let able = self.again.iter().filter(|one| one.epoch_wanted <= epoch);
+        able.map(|forward| forward.retry_at).min()
+    }
+
+    /// Whose commands have begun to wait since the last call.
+    pub(crate) fn take_delayed(&mut self) -> Vec<Destination> {
+        std::mem::take(&mut self.delayed)
     }
 
     /// Those that wait for a change.
@@ -629,18 +641,18 @@ mod tests {
         let mut forwards = Forwards::new(1_000, 3 * bytes);
         let first = insert(&mut forwards, forward(1, true));
         insert(&mut forwards, forward(2, true));
-        assert!(forwards.has_room());
+        assert!(forwards.has_room(1));
         let third = insert(&mut forwards, forward(3, true));
-        assert!(!forwards.has_room());
+        assert!(!forwards.has_room(1));
         // One that is tried again is there still.
         forwards.handle_status(
             &status(third, ForwardStatus::TryAgain, 5),
             Epoch(5),
             Time(0),
         );
-        assert!(!forwards.has_room());
+        assert!(!forwards.has_room(1));
         assert_eq!(forwards.handle_reply(first, b"+OK\r\n", true), Ok(()));
-        assert!(forwards.has_room());
+        assert!(forwards.has_room(1));
         for again in forwards.take_again() {
             forwards.give_back(again);
         }

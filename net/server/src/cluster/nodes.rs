@@ -13,7 +13,7 @@ use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::{Now, Shard};
 
 use super::command::{self, Budget};
-use super::forwards::{Filled, Forward, ForwardCounts, Forwards, RequestId};
+use super::forwards::{Destination, Filled, Forward, ForwardCounts, Forwards, RequestId};
 use super::greeting::Own;
 use super::links::{Care, Ended, LinkName, Links, Peer};
 use super::replicate::{Broken, replicate};
@@ -168,7 +168,7 @@ impl<'n> Nodes<'n> {
             return None;
         }
         let held = (!self.held.is_empty()).then_some(self.held_until);
-        let at = [held, self.forwards.next_retry()]
+        let at = [held, self.forwards.next_retry(self.epoch())]
             .into_iter()
             .flatten()
             .min()?;
@@ -204,9 +204,9 @@ impl<'n> Nodes<'n> {
 
     // --- commands ---
 
-    /// Whether one more command may be sent on. If not, this connection is told when to ask again.
-    pub(crate) fn has_room(&mut self, connection: ConnectionId) -> bool {
-        let has_room = self.forwards.has_room();
+    /// Whether so many more commands may be sent on. If not, this connection is told when to ask again.
+    pub(crate) fn has_room(&mut self, count: usize, connection: ConnectionId) -> bool {
+        let has_room = self.forwards.has_room(count);
         if !has_room {
             self.hold(connection);
         }
@@ -223,7 +223,7 @@ impl<'n> Nodes<'n> {
 
     /// Keeps a command that could not be executed here yet. One for which there is no room fails.
     pub(crate) fn keep(&mut self, forward: Box<Forward>) {
-        let has_room = self.forwards.has_room();
+        let has_room = self.forwards.has_room(1);
         self.forwards.enter(&forward);
         if has_room {
             self.forwards.push_again(forward, self.now);
@@ -277,8 +277,14 @@ impl<'n> Nodes<'n> {
 
     fn send_again(&mut self) {
         let epoch = self.epoch();
+        let mut waiting: Vec<ConnectionId> = Vec::new();
         for mut forward in self.forwards.take_again() {
-            if !forward.is_due(self.now, epoch, self.has_changed) {
+            let connection = forward.destination.connection;
+            let is_due = forward.is_due(self.now, epoch, self.has_changed);
+            if !is_due || waiting.contains(&connection) {
+                if !waiting.contains(&connection) {
+                    waiting.push(connection);
+                }
                 self.forwards.keep_again(forward);
                 continue;
             }
@@ -323,6 +329,11 @@ impl<'n> Nodes<'n> {
     pub(crate) fn handle_status(&mut self, status: &Status) {
         let epoch = self.epoch();
         self.forwards.handle_status(status, epoch, self.now);
+    }
+
+    /// Whose commands have begun to wait.
+    pub(crate) fn take_delayed(&mut self) -> Vec<Destination> {
+        self.forwards.take_delayed()
     }
 
     pub(crate) fn take_filled(&mut self) -> Vec<Filled> {

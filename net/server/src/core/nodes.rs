@@ -7,10 +7,10 @@ use fulmar_cluster::Time;
 use fulmar_protocol::node::Goodbye;
 
 use super::{Core, Service};
-use crate::cluster::{Care, LinkName, Reply, Target, socket_for};
+use crate::cluster::{Care, Failure, LinkName, Reply, Target, socket_for};
 use crate::connection::{Connection, Progress};
 use crate::ring::{Completion, ConnectionId, Operation};
-use crate::session::execute_here;
+use crate::session::{Here, execute_here};
 
 /// Nodes that have connected to one core and not proven who they are; more are turned away.
 const STRANGERS_MAX: usize = 64;
@@ -105,7 +105,17 @@ impl Core<'_> {
         };
         nodes.turn();
         let woken = nodes.take_woken();
-        for filled in nodes.take_filled() {
+        let (delayed, filled) = (nodes.take_delayed(), nodes.take_filled());
+        for destination in delayed {
+            if let Target::Hole(hole) = destination.target
+                && let Some(connection) = self.connections.get_mut(destination.connection)
+            {
+                connection.output.note_delayed(hole);
+            }
+        }
+        // Commands of one connection that came back are executed in their order.
+        let mut waiting: Vec<ConnectionId> = Vec::new();
+        for filled in filled {
             let destination = filled.destination;
             let Some(connection) = self.connections.get_mut(destination.connection) else {
                 continue;
@@ -119,13 +129,23 @@ impl Core<'_> {
                     connection.fill_from_node(hole, destination.form, Err(failure))
                 }
                 (Target::Hole(hole), Reply::Here(forward)) => {
-                    match execute_here(&forward, &mut self.dispatcher) {
-                        Some(replies) => {
+                    let here = if waiting.contains(&destination.connection) {
+                        Here::NotNow
+                    } else {
+                        execute_here(&forward, &mut self.dispatcher)
+                    };
+                    match here {
+                        Here::Done(replies) => {
                             let unwanted = connection.fill_from_here(hole, replies);
                             self.dispatcher.release(unwanted);
                             connection.resume_after_reply()
                         }
-                        None => {
+                        Here::Parted => {
+                            let failed = Err(Failure::NotExecuted);
+                            connection.fill_from_node(hole, destination.form, failed)
+                        }
+                        Here::NotNow => {
+                            waiting.push(destination.connection);
                             if let Some(nodes) = self.dispatcher.nodes_mut() {
                                 nodes.keep(forward);
                             }

@@ -17,7 +17,7 @@ use fulmar_shard::session::Endpoint;
 use http::HttpSession;
 use link::LinkSession;
 use node::NodeSession;
-pub(crate) use nodes::{execute_here, try_again};
+pub(crate) use nodes::{Here, execute_here, try_again};
 use resp::RespSession;
 pub(crate) use resp::error_of;
 use rustix::net::getpeername;

@@ -30,7 +30,7 @@ pub(super) fn send_on(
     let Some(nodes) = context.dispatcher.nodes_mut() else {
         return Outcome::Busy;
     };
-    if !nodes.has_room(context.id) {
+    if !nodes.has_room(1, context.id) {
         return Outcome::Wait;
     }
     let destination = Destination {
@@ -156,15 +156,31 @@ pub(super) fn is_scan_here(cursor: u64, context: &Context<'_, '_>) -> bool {
     view.is_some_and(|view| member_at(view.topology(), cursor) == Some(view.own()))
 }
 
-/// Executes a command that was on its way to another node, and whose keys are this node's by now; `None`
-/// if that cannot be done at this moment.
-pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -> Option<Replies> {
-    let is_serving = |nodes: &Nodes<'_>| nodes.shared().serving() == Serving::Everything;
-    if !dispatcher.nodes().is_some_and(is_serving) {
-        return None;
-    }
+/// What became of a command that came back to this node.
+pub(crate) enum Here {
+    /// It was executed.
+    Done(Replies),
+    /// It cannot be at this moment.
+    NotNow,
+    /// Some of its keys are this node's, and others are not.
+    Parted,
+}
+
+/// Executes a command that was on its way to another node, and whose first key is this node's by now.
+pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -> Here {
     forward.args.with_argv(|argv| {
         let spec = lookup(argv.args).expect("looked up before it was sent");
+        let is_serving = |nodes: &Nodes<'_>| match nodes.shared().serving() {
+            Serving::Everything => true,
+            Serving::Reads => !spec.is_write(),
+            Serving::Outside | Serving::Unconfirmed => false,
+        };
+        if !dispatcher.nodes().is_some_and(is_serving) {
+            return Here::NotNow;
+        }
+        if !dispatcher.owns_all(spec, argv.args, forward.may_read_replica) {
+            return Here::Parted;
+        }
         let Ok(Command::Data(command)) = Command::parse(spec, *argv) else {
             unreachable!("only commands on keys are sent");
         };
@@ -179,12 +195,10 @@ pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -
             Route::Connection | Route::All => unreachable!("only commands on keys are sent"),
         };
         let mut tokens = Tokens::new(&dispatcher.node().shards);
-        if !dispatcher.try_take_all(&mut tokens, mask.iter()) {
-            return None;
-        }
-        // Also of each key: some may be another node's.
-        if !dispatcher.may_execute(spec, argv.args, forward.may_read_replica, &mut tokens) {
-            return None;
+        let can_run = dispatcher.try_take_all(&mut tokens, mask.iter())
+            && dispatcher.may_execute(spec, argv.args, forward.may_read_replica, &mut tokens);
+        if !can_run {
+            return Here::NotNow;
         }
         let mut replies = Replies::default();
         let now = dispatcher.now();
@@ -195,7 +209,7 @@ pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -
         with_sink(forward.destination.form, &mut replies, |sink| {
             execute(&command, &mut shards, &mut [], now, sink)
         });
-        Some(replies)
+        Here::Done(replies)
     })
 }
 

@@ -176,7 +176,8 @@ impl RespSession {
             return Outcome::Wait;
         }
         let nodes = context.dispatcher.nodes_mut();
-        if !nodes.is_some_and(|nodes| nodes.has_room(context.id)) {
+        let most = view.topology().members().len();
+        if !nodes.is_some_and(|nodes| nodes.has_room(most, context.id)) {
             return Outcome::Wait;
         }
         let (mut gather, parts) = if spec.keys_in(argv.args).next().is_some() {

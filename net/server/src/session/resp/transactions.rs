@@ -1,12 +1,13 @@
 //! Transactions in a cluster: a queue belongs to the node that has its keys, and is executed there as
 //! a whole.
 
+use fulmar_cluster::Slot;
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, CommandError};
 use fulmar_shard::{Outcome as Executed, StagedChain};
 
 use super::{Context, RespSession, release};
-use crate::cluster::{Destination, Forward, Owner, Target, Way, way};
+use crate::cluster::{Destination, Forward, Owner, Target, View, Way, way};
 use crate::dispatch::{Dispatcher, Outcome};
 use crate::message::ReplyForm;
 use crate::pending::Pending;
@@ -45,15 +46,31 @@ impl RespSession {
             }
         };
         match self.queue_owner {
-            Some(other) if other != owner => Err(CommandError::CrossSlot),
+            Some(other) if other != owner => {
+                Err(self.not_beside(spec, args, view, CommandError::CrossSlot))
+            }
             // What is watched is watched here.
             None if owner != Owner::Own && self.transaction.watches_count() > 0 => {
-                Err(CommandError::WatchElsewhere)
+                Err(self.not_beside(spec, args, view, CommandError::WatchElsewhere))
             }
             _ => {
                 self.queue_owner = Some(owner);
                 Ok(())
             }
+        }
+    }
+
+    /// Why a command does not fit to what is queued or watched: a client that knows the map has an old one.
+    fn not_beside(
+        &self,
+        spec: &CommandSpec,
+        args: &[&[u8]],
+        view: &View,
+        error: CommandError,
+    ) -> CommandError {
+        match spec.keys_in(args).next() {
+            Some(key) if self.asker().knows_the_map => view.cluster.moved(Slot::of(key).number()),
+            _ => error,
         }
     }
 
@@ -121,7 +138,7 @@ impl RespSession {
         self.note_writes(CommandId::Exec.spec(), &[], context);
         let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
         let nodes = context.dispatcher.nodes_mut()?;
-        if !nodes.has_room(context.id) {
+        if !nodes.has_room(1, context.id) {
             return Some(Outcome::Wait);
         }
         let args = bundle(&self.transaction);

@@ -286,7 +286,7 @@ impl Waiting {
             let Some(nodes) = context.dispatcher.nodes_mut() else {
                 return;
             };
-            if !nodes.has_room(context.id) {
+            if !nodes.has_room(1, context.id) {
                 return;
             }
             let number = QUESTIONS_START + *asked_count;
