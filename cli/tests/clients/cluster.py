@@ -31,6 +31,8 @@ RANGE_SLOTS = 8
 READY_SECONDS_MAX = 25.0
 # Below the kernel's range of ephemeral ports, so that no connection takes one meanwhile.
 PORTS = range(20_000, 32_000, 10)
+# Of these, the ones that were given to a node.
+GIVEN = set()
 NAMESPACE_PORT = 7000
 SECRET = "what-the-nodes-know"
 REDIS_NODE_TIMEOUT_MS = 500
@@ -48,13 +50,17 @@ def slot_of(key):
 
 
 def free_block():
-    """Ten ports of loopback, of which the first four are free, for UDP too."""
-    for first in random.sample(PORTS, 200):
+    """Ten ports of loopback, of which the first four are free, for UDP too; never the same twice.
+
+    A node binds its own when it starts, so those given before may look free.
+    """
+    for first in random.sample([first for first in PORTS if first not in GIVEN], 200):
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 for port in range(first, first + 4):
                     probe = probes.enter_context(socket.socket(socket.AF_INET, kind))
                     probe.bind(("127.0.0.1", port))
+            GIVEN.add(first)
             return first
     raise CheckFailed("no free ports")
 
