@@ -44,6 +44,8 @@ pub(super) struct RangeCopy {
     pub(super) role: Role,
     /// The term of the newest topology.
     pub(super) term: Term,
+    /// That is a branch.
+    pub(super) is_branch: bool,
     /// The primary that the newest topology lets this copy follow.
     pub(super) source: Option<Address>,
     /// The term in which it follows that.
@@ -83,6 +85,7 @@ impl RangeCopy {
             range,
             role: Role::None,
             term: Term::default(),
+            is_branch: false,
             source: None,
             followed_term: Term::default(),
             history: History::default(),
@@ -103,15 +106,36 @@ impl RangeCopy {
         }
     }
 
-    /// How far it is; `None` if it holds nothing of any reign, or a base.
+    /// How far it is; `None` if it holds nothing of any decided reign, or a base. What was written in a
+    /// branch that is void does not count.
     pub(super) fn position(&self) -> Option<CopyPosition> {
         let last = self.history.last().filter(|_| !self.is_base)?;
+        if self.is_void(last.reign) {
+            let before = self.history.forks().iter().rev().nth(1)?;
+            return Some(CopyPosition {
+                range: self.range,
+                term: before.reign.term,
+                seq: last.seq,
+                is_complete: self.is_complete,
+            });
+        }
         Some(CopyPosition {
             range: self.range,
             term: last.reign.term,
             seq: self.seq,
             is_complete: self.is_complete,
         })
+    }
+
+    /// Whether the topology knows nothing of a reign that is the newest here: it was one of a branch that
+    /// is over.
+    fn is_void(&self, reign: Reign) -> bool {
+        if self.is_branch {
+            return false;
+        }
+        let primary = self.source.map(|source| source.core.node);
+        let is_other = primary.is_some_and(|primary| primary != reign.primary);
+        reign.term > self.term || (reign.term == self.term && is_other)
     }
 
     /// Where the current reign's own numbers begin.
@@ -285,5 +309,72 @@ impl Copies {
         {
             copy.floor = copy.floor.max(seq);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, LogOffset, RangeCopy, Reign};
+    use crate::replication::{CopyPosition, Fork, History, RemoteCore};
+    use crate::{Epoch, Incarnation, NodeId, Range, Seq, ShardIndex};
+
+    fn reign(term: u64, primary: u64) -> Reign {
+        Reign {
+            term: Epoch(term),
+            primary: NodeId(primary),
+            incarnation: Incarnation(1),
+        }
+    }
+
+    fn source(node: u64) -> Address {
+        Address {
+            core: RemoteCore {
+                node: NodeId(node),
+                core: ShardIndex(0),
+            },
+            incarnation: Incarnation(1),
+        }
+    }
+
+    /// A copy with all writes up to 10 of node 1, primary since epoch `term`.
+    fn replica(term: u64) -> RangeCopy {
+        let mut copy = RangeCopy::new(Range::of(b"a"));
+        let fork = Fork {
+            reign: reign(term, 1),
+            seq: Seq(0),
+            start: Seq(0),
+        };
+        copy.history = History::new(&[fork]);
+        (copy.term, copy.source) = (Epoch(term), Some(source(1)));
+        (copy.seq, copy.head, copy.is_complete) = (Seq(10), Seq(10), true);
+        copy
+    }
+
+    /// It is the heir of a branch of epoch 5, writes something, and the branch is over.
+    fn after_a_branch(mut copy: RangeCopy) -> Option<CopyPosition> {
+        let (term, source) = (copy.term, copy.source.take());
+        (copy.term, copy.is_branch) = (Epoch(5), true);
+        copy.begin_reign(reign(5, 2), LogOffset(0));
+        (copy.seq, copy.head) = (Seq(99), Seq(99));
+        assert_eq!(copy.position().map(|one| one.term), Some(Epoch(5)));
+        (copy.term, copy.is_branch, copy.source) = (term, false, source);
+        copy.position()
+    }
+
+    #[test]
+    fn what_a_void_branch_wrote_is_no_part_of_a_position() {
+        // Also if the decided primary reigns since the epoch of the branch.
+        for term in [3, 5] {
+            let expected = CopyPosition {
+                range: Range::of(b"a"),
+                term: Epoch(term),
+                seq: Seq(10),
+                is_complete: true,
+            };
+            assert_eq!(after_a_branch(replica(term)), Some(expected));
+        }
+        let mut part = replica(3);
+        part.is_complete = false;
+        assert_eq!(after_a_branch(part), None);
     }
 }

@@ -90,14 +90,18 @@ impl Replication {
     }
 
     /// Notes that all ranges of this core are emptied by a command. Those of which this node is the
-    /// primary become so everywhere; copies of others' ranges are filled again by their primaries.
+    /// primary become so everywhere; what it holds of others' ranges is filled again by their primaries.
     pub fn log_flush_all(&mut self, now: Time) {
         for place in 0..self.copies.count() {
             let range = self.copies.at(place).range;
             self.log(range, LogKind::Flushed, now);
         }
-        let is_copy = |role| matches!(role, Role::Replica | Role::Learner);
-        for copy in self.copies.iter_mut().filter(|copy| is_copy(copy.role)) {
+        // Those of which this node is named for nothing are no base any more.
+        for copy in self
+            .copies
+            .iter_mut()
+            .filter(|copy| copy.role != Role::Primary)
+        {
             copy.set_empty();
         }
         self.sources.iter_mut().for_each(Source::note_due);

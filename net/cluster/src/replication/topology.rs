@@ -64,6 +64,7 @@ impl Replication {
                 Role::None
             };
             copy.term = copies.term;
+            copy.is_branch = topology.branch().is_some();
             copy.is_in_doubt = false;
             match role {
                 Role::Primary => {
