@@ -138,7 +138,8 @@ impl Connection {
         dispatcher: &mut Dispatcher<'_>,
         pool: &mut Pool,
     ) -> Progress {
-        if !self.input.is_empty() || self.is_full() || self.phase != Phase::Open {
+        let waits = self.is_full() || self.output.is_between_epochs(dispatcher.epoch());
+        if !self.input.is_empty() || waits || self.phase != Phase::Open {
             self.keep(received, pool);
             return self.serve(dispatcher, pool);
         }
@@ -154,7 +155,7 @@ impl Connection {
             self.drop_input(pool);
             return Progress::Idle;
         }
-        if self.is_full() {
+        if self.is_full() || self.output.is_between_epochs(dispatcher.epoch()) {
             return Progress::Idle;
         }
         // Nothing comes of half a frame; but WAITs that came before it may be answered.

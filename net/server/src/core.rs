@@ -469,7 +469,8 @@ impl<'n> Core<'n> {
             let (reply, values) = match answer {
                 Answer::Reply(reply, values) => (reply, values),
                 Answer::NotExecuted(args, access) => {
-                    if self.connections.get_mut(id).is_some() {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.output.note_delayed(request.hole);
                         try_again(request, args, access, &mut self.dispatcher);
                     }
                     return;

@@ -369,11 +369,13 @@ impl<'n> Dispatcher<'n> {
             // What changed hands meanwhile is not executed.
             let reads_old = access == Access::ReadOld;
             if !self.may_execute(spec, args, reads_old, tokens) {
+                let shard = tokens.shard(self.own);
+                let mut ranges = spec.keys_in(args).map(cluster::Range::of);
+                if ranges.any(|range| shard.is_held(range, access)) {
+                    return Ran::NotYet;
+                }
                 let ReplyForm::Node { request, .. } = form else {
-                    let shard = tokens.shard(self.own);
-                    let mut ranges = spec.keys_in(args).map(cluster::Range::of);
-                    let is_held = ranges.any(|range| shard.is_held(range, access));
-                    return if is_held { Ran::NotYet } else { Ran::NotHere };
+                    return Ran::NotHere;
                 };
                 NodeEncoder::new(&mut replies.bytes).status(&Status {
                     request,

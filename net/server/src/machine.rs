@@ -85,8 +85,10 @@ pub(crate) fn raise_memlock() -> Result<(), StartError> {
 pub(crate) fn raise_descriptors(clients_max: usize, cores: u16, is_clustered: bool) -> usize {
     let links = u64::from(is_clustered) * DESCRIPTORS_FOR_LINKS;
     let reserved = DESCRIPTORS_RESERVED + u64::from(cores) * (DESCRIPTORS_PER_CORE + links);
-    let wanted = clients_max as u64 + reserved;
     let limit = getrlimit(Resource::Nofile);
+    // Streams to other nodes must not leave a small limit without clients.
+    let reserved = reserved.min(limit.maximum.unwrap_or(u64::MAX) / 2);
+    let wanted = clients_max as u64 + reserved;
     if limit.current.is_none_or(|current| current >= wanted) {
         return clients_max;
     }

@@ -13,13 +13,14 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use fulmar_cluster::Epoch;
 use fulmar_shard::Leased;
 
 use crate::pool::Pool;
 use crate::replies::{Placed, Replies};
 
 /// Names a hole; rises by one with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HoleId(u64);
 
 enum Piece {
@@ -39,6 +40,8 @@ pub(crate) struct Output {
     next_hole: u64,
     /// Holes whose commands wait to be tried again.
     delayed: Vec<HoleId>,
+    /// The epoch in which the commands of the open holes were sent.
+    epoch: Epoch,
 }
 
 impl Output {
@@ -115,6 +118,15 @@ impl Output {
     /// Whether commands wait to be tried again: later ones must not go before them.
     pub(crate) fn is_delayed(&self) -> bool {
         !self.delayed.is_empty()
+    }
+
+    /// Whether commands that were sent by an older topology are on their way: later ones may take another
+    /// way, and must not go before them. `epoch` is that of the topology in force.
+    pub(crate) fn is_between_epochs(&mut self, epoch: Epoch) -> bool {
+        if self.holes_count == 0 {
+            self.epoch = epoch;
+        }
+        self.epoch != epoch
     }
 
     /// Replies that are still to come.

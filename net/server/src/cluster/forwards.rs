@@ -47,7 +47,7 @@ pub(crate) struct Destination {
 }
 
 /// Which place of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// A reply of its own.
     Hole(HoleId),
@@ -450,9 +450,14 @@ impl Forwards {
         std::mem::take(&mut self.delayed)
     }
 
-    /// Those that wait for a change.
+    /// Those that wait for a change, each connection's in the order of its commands.
     pub(crate) fn take_again(&mut self) -> VecDeque<Box<Forward>> {
-        std::mem::take(&mut self.again)
+        let mut again = std::mem::take(&mut self.again);
+        again.make_contiguous().sort_by_key(|forward| {
+            let destination = &forward.destination;
+            (destination.connection, destination.target)
+        });
+        again
     }
 
     /// This node owns the keys of a command by now: it is to be executed here.
@@ -751,6 +756,25 @@ mod tests {
         assert!(filled(&mut forwards).is_empty());
         forwards.handle_status(&status(ids[0], ForwardStatus::Moved, 5), Epoch(5), Time(50));
         assert_eq!(filled(&mut forwards), [(1, Err(Failure::NotExecuted))]);
+    }
+
+    #[test]
+    fn those_of_a_connection_are_tried_again_in_their_order() {
+        let mut forwards = Forwards::new(1_000, 1_000_000);
+        // Places are given back in the order of the replies, and taken in the other.
+        let ids: Vec<RequestId> = (0..3)
+            .map(|part| insert(&mut forwards, forward(part, true)))
+            .collect();
+        for id in ids {
+            assert_eq!(forwards.handle_reply(id, b"+OK\r\n", true), Ok(()));
+        }
+        for part in 3..6 {
+            insert(&mut forwards, forward(part, true));
+        }
+        forwards.handle_broken(NODE, true, Time(0));
+        let again = forwards.take_again();
+        let order = again.iter().map(|one| one.destination.target);
+        assert!(order.eq([3, 4, 5].map(Target::Part)));
     }
 
     #[test]

@@ -277,14 +277,13 @@ impl<'n> Nodes<'n> {
 
     fn send_again(&mut self) {
         let epoch = self.epoch();
-        let mut waiting: Vec<ConnectionId> = Vec::new();
+        // Those of a connection come one behind the other.
+        let mut waiting = None;
         for mut forward in self.forwards.take_again() {
-            let connection = forward.destination.connection;
+            let connection = Some(forward.destination.connection);
             let is_due = forward.is_due(self.now, epoch, self.has_changed);
-            if !is_due || waiting.contains(&connection) {
-                if !waiting.contains(&connection) {
-                    waiting.push(connection);
-                }
+            if !is_due || waiting == connection {
+                waiting = connection;
                 self.forwards.keep_again(forward);
                 continue;
             }
@@ -301,6 +300,7 @@ impl<'n> Nodes<'n> {
                 None => {}
             }
             if let Some(forward) = self.send(forward) {
+                waiting = connection;
                 self.forwards.push_again(forward, self.now);
             }
         }

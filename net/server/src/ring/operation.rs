@@ -11,7 +11,7 @@ const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 /// A connection's index and the generation of that place, so that a late completion of a closed
 /// connection is never taken for its successor's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId {
     index: u32,
     generation: u32,
