@@ -52,9 +52,7 @@ impl Replication {
         (self.applying, self.hearing) = (None, None);
         let own = self.own;
         // A start that the topology does not know of holds nothing by it.
-        let is_member = topology
-            .member(own.core.node)
-            .is_some_and(|member| member.incarnation == own.incarnation);
+        let is_member = topology.is_life_of(own.core.node, own.incarnation);
         let log_head = self.log.head();
         for copy in self.copies.iter_mut() {
             let copies = topology.copies(copy.range);
