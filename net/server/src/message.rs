@@ -155,9 +155,12 @@ impl Batch {
         let mut start = 0;
         let mut rest = self.bytes.as_slice();
         let mut args = Vec::new();
+        // Arguments in front of `rest` that nobody has asked for.
+        let mut passed = 0;
         for (request, &end) in self.requests.iter().zip(&self.reply_ends) {
-            split_args(&mut rest, request.args_count, &mut args);
             let Some(end) = end else {
+                split_args(&mut rest, std::mem::take(&mut passed), &mut args);
+                split_args(&mut rest, request.args_count, &mut args);
                 take(request, Answer::NotExecuted(&args, request.access));
                 continue;
             };
@@ -167,6 +170,7 @@ impl Batch {
                 Answer::Reply(&self.replies.bytes[start..end], values),
             );
             start = end;
+            passed += request.args_count;
         }
         self.requests.clear();
         self.bytes.clear();
