@@ -44,6 +44,13 @@ impl Replica {
             .log_change(range, key.bytes(), time_of(now.time));
     }
 
+    /// Not inlined: it would grow the code of every read, which a single node does not need.
+    #[inline(never)]
+    pub(crate) fn note_read(&mut self, key: &Key<'_>) {
+        let range = Range::from_index(key.range()).expect("the engine has the cluster's ranges");
+        self.replication.note_read(range, key.bytes(), key.hash());
+    }
+
     pub(crate) fn log_flush_all(&mut self, now: Now) {
         self.replication.log_flush_all(time_of(now.time));
     }
@@ -166,6 +173,14 @@ impl Store for ShardStore<'_> {
 
     fn delete(&mut self, range: Range, key: &[u8]) {
         self.cache.delete(&self.key(range, key), self.time);
+    }
+
+    fn touch(&mut self, range: Range, key: &[u8]) {
+        self.cache.touch(&self.key(range, key), self.time);
+    }
+
+    fn items_count(&self) -> usize {
+        self.cache.len()
     }
 
     fn walk_range(

@@ -13,8 +13,9 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// One core's state. Single owner, no clock, no socket.
 ///
-/// Reads may go to [`cache`](Self::cache) directly. Writes of values and deadlines, and deletions, go
-/// through [`execute`](crate::execute()), which also tells the watched keys and the log of them.
+/// Looks may go to [`cache`](Self::cache) directly. Reads that count, writes of values and deadlines, and
+/// deletions go through [`execute`](crate::execute()), which also tells the watched keys, the log and the
+/// copies of them.
 pub struct Shard {
     /// The engine.
     pub cache: Cache,
@@ -200,6 +201,14 @@ impl Shard {
             replica.log_flush_all(now);
         }
         self.cache.flush();
+    }
+
+    /// Tells the copies of a key that it was read.
+    #[inline]
+    pub(crate) fn note_read(&mut self, key: &Key<'_>) {
+        if let Some(replica) = &mut self.replica {
+            replica.note_read(key);
+        }
     }
 
     /// Tells the watched keys and the log of a write.

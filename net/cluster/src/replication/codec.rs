@@ -35,6 +35,7 @@ const DELETE: u8 = 11;
 const FLUSH: u8 = 12;
 const REACHED: u8 = 13;
 const FETCHED: u8 = 14;
+const TOUCH: u8 = 15;
 
 const ACK: u8 = 1;
 const START: u8 = 2;
@@ -146,7 +147,7 @@ impl EntrySink for EntryEncoder<'_> {
                 out.put_u32_le(u32::try_from(bytes.len()).expect("at most PART_BYTES_MAX"));
                 out.put_slice(bytes);
             }
-            EntryKind::Delete { key } => encode_key(key, out),
+            EntryKind::Delete { key } | EntryKind::Touch { key } => encode_key(key, out),
             EntryKind::Follow
             | EntryKind::Resync
             | EntryKind::SyncEnd
@@ -175,6 +176,7 @@ const fn kind_of(kind: &EntryKind<'_>) -> u8 {
         EntryKind::Flush => FLUSH,
         EntryKind::Reached => REACHED,
         EntryKind::Fetched => FETCHED,
+        EntryKind::Touch { .. } => TOUCH,
     }
 }
 
@@ -235,6 +237,9 @@ pub fn decode_entry(
         FLUSH => give(EntryKind::Flush),
         REACHED => give(EntryKind::Reached),
         FETCHED => give(EntryKind::Fetched),
+        TOUCH => give(EntryKind::Touch {
+            key: decode_key(input)?,
+        }),
         _ => return Err(ReplicationError::OutOfRange),
     }
     Ok(())
@@ -430,7 +435,7 @@ fn take<'a>(input: &mut &'a [u8], length: usize) -> Decoded<&'a [u8]> {
 mod tests {
     use super::{
         Address, Control, ControlEncoder, ControlSink, CopyPosition, Entry, EntryEncoder,
-        EntryKind, EntrySink, Fork, Header, Reign, RemoteCore, ReplicationError, StartFrom,
+        EntryKind, EntrySink, Fork, Header, Reign, RemoteCore, ReplicationError, StartFrom, TOUCH,
         decode_control, decode_entry,
     };
     use crate::{Epoch, Incarnation, NodeId, Range, Seq, ShardIndex};
@@ -481,6 +486,7 @@ mod tests {
             EntryKind::ValueEnd,
             EntryKind::ValueAbort,
             EntryKind::Delete { key: b"gone" },
+            EntryKind::Touch { key: b"read" },
             EntryKind::Flush,
             EntryKind::Reached,
             EntryKind::Fetched,
@@ -605,7 +611,7 @@ mod tests {
         let mut bytes = Vec::new();
         EntryEncoder(&mut bytes).entry(&entry(EntryKind::Flush));
         let mut nothing = |_: &Entry<'_>| panic!("no entry");
-        for (at, value) in [(0, 0), (0, 15), (2, 8)] {
+        for (at, value) in [(0, 0), (0, TOUCH + 1), (2, 8)] {
             let mut damaged = bytes.clone();
             damaged[at] = value;
             let result = decode_entry(&mut damaged.as_slice(), &mut nothing);

@@ -54,6 +54,14 @@ pub const ACK_POSITIONS_MAX: usize = 512;
 pub const OFFER_RETRY_MS: u64 = 2_000;
 /// A session in which nothing that was sent is acknowledged for so long is begun anew.
 pub const STALL_MS: u64 = 10_000;
+/// A key that is read all the time is told to its copies again after this time, or sooner.
+pub const TOUCH_MS: u64 = 60_000;
+/// What was read is told this often.
+pub const TOUCHES_TOLD_MS: u64 = 250;
+/// Keys that were read and are to be told; what is behind does not hear of the oldest.
+pub const TOUCHES_BYTES_MAX: usize = 256 * 1024;
+/// Places that remember a key that was told.
+pub const TOUCHES_PLACES: usize = 64 * 1024;
 /// Changes of a range's primary that a copy remembers.
 pub const FORKS_MAX: usize = 8;
 /// What a batch's entry costs beside its key and value: an estimate, for windows and lags.

@@ -123,6 +123,11 @@ pub enum EntryKind<'a> {
     },
     /// The whole range was emptied.
     Flush,
+    /// The key was read at its primary. Part of no position: what was not told is lost.
+    Touch {
+        /// The key.
+        key: &'a [u8],
+    },
     /// All writes up to `seq` are sent: what a follower acknowledges and holds as its position.
     Reached,
     /// All keys asked for with [`Control::Fetch`] up to the last [`Control::FetchEnd`] are sent.

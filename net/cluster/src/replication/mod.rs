@@ -8,6 +8,7 @@
 //! | a topology was decided | `handle_topology` |
 //! | a promise was given | `seal`, `positions` |
 //! | a command changed a key | `log_change`; FLUSHALL: `log_flush_all` |
+//! | a command read a key | `note_read` |
 //! | a connection to a follower's core opens, closes | `handle_connected`, `handle_disconnected` |
 //! | it can take bytes | `poll_batch`, until it gives none |
 //! | messages of that core arrive | `begin_control`, `handle_control` for each message |
@@ -29,6 +30,7 @@ mod source;
 mod state;
 mod store;
 mod topology;
+mod touches;
 
 pub use codec::{
     ControlEncoder, EntryEncoder, HEADER_BYTES, ReplicationError, decode_control, decode_entry,

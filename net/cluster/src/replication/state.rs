@@ -4,6 +4,7 @@ use super::copies::{Copies, Role};
 use super::key_set::KeySet;
 use super::link::{Link, Scene, Turn};
 use super::source::{Bench, Source};
+use super::touches::Touches;
 use super::{Address, Control, ControlSink, CopyPosition, Entry, EntrySink, Header, Limits, Log};
 use super::{LogEntry, LogKind, LogOffset, RemoteCore, Store, Verdict};
 use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term, Time};
@@ -37,6 +38,7 @@ pub struct Replication {
     pub(super) limits: Limits,
     pub(super) copies: Copies,
     pub(super) log: Log,
+    pub(super) touches: Touches,
     pub(super) links: Vec<Link>,
     pub(super) sources: Vec<Source>,
     pub(super) sealed: Vec<NodeId>,
@@ -69,6 +71,7 @@ impl Replication {
             limits,
             copies: Copies::new(homes, core),
             log: Log::new(limits.log_bytes_max, limits.log_age_ms_max),
+            touches: Touches::new(),
             links: Vec::new(),
             sources: Vec::new(),
             sealed: Vec::new(),
@@ -87,6 +90,14 @@ impl Replication {
     #[inline]
     pub fn log_change(&mut self, range: Range, key: &[u8], now: Time) {
         self.log(range, LogKind::Changed(key), now);
+    }
+
+    /// Notes that a command read a key, of which this is a hash. Nothing unless others follow its range.
+    #[inline]
+    pub fn note_read(&mut self, range: Range, key: &[u8], hash: u64) {
+        if !self.links.is_empty() && self.role(range) == Role::Primary {
+            self.touches.note_read(range, key, hash);
+        }
     }
 
     /// Notes that all ranges of this core are emptied by a command. Those of which this node is the
@@ -118,6 +129,7 @@ impl Replication {
         copy.seq = copy.seq.next();
         copy.head = copy.seq;
         let (seq, term) = (copy.seq, copy.term);
+        self.touches.note_write();
         let copies = &mut self.copies;
         let entry = LogEntry { range, seq, kind };
         self.log
@@ -271,6 +283,7 @@ impl Replication {
         let scene = Scene {
             copies: &self.copies,
             log: &self.log,
+            touches: &self.touches,
             store,
             limits: &self.limits,
             now,
@@ -405,6 +418,7 @@ impl Replication {
         let copies = &mut self.copies;
         self.log
             .expire(now, |range, seq| copies.note_dropped(range, seq));
+        self.touches.advance(store.items_count(), now);
         for link in &mut self.links {
             if link.tick(now) {
                 self.last_session += 1;
@@ -447,9 +461,9 @@ impl Replication {
         self.counts
     }
 
-    /// Memory of the log, once it is full.
+    /// Memory of the logs, once they are full.
     #[must_use]
     pub fn log_bytes_max(&self) -> usize {
-        self.log.bytes_max()
+        self.log.bytes_max() + Touches::BYTES_MAX
     }
 }

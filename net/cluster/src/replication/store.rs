@@ -41,6 +41,12 @@ pub trait Store {
     /// Deletes a key.
     fn delete(&mut self, range: Range, key: &[u8]);
 
+    /// Notes that a key, if it is there, was used.
+    fn touch(&mut self, range: Range, key: &[u8]);
+
+    /// Number of items, of all ranges of the core.
+    fn items_count(&self) -> usize;
+
     /// Visits live items of a range, `count` or somewhat more; gives the cursor to go on with. 0 starts
     /// and ends. An item that is there from the first call to the last is visited.
     fn walk_range(

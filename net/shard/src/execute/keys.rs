@@ -35,7 +35,13 @@ impl Context<'_> {
             count += i64::from(match of {
                 Counted::Deleted => shard.delete(key, now),
                 Counted::Existing => shard.cache.peek(key, time).is_some(),
-                Counted::Touched => shard.cache.touch(key, time),
+                Counted::Touched => {
+                    let was_there = shard.cache.touch(key, time);
+                    if was_there {
+                        shard.note_read(key);
+                    }
+                    was_there
+                }
             });
         });
         count

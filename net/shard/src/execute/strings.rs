@@ -50,6 +50,7 @@ impl Context<'_> {
         }
         let has_deadline = item.deadline().is_some();
         reply_value(self.reply, &item.value());
+        shard.note_read(&key);
         match (expiry, deadline) {
             (None, _) => {}
             (Some(_), None) => {
@@ -81,8 +82,11 @@ impl Context<'_> {
     pub(super) fn str_len(&mut self, key: &[u8]) -> Result<(), CommandError> {
         let (shard, key) = self.shards.locate(key);
         let item = shard.cache.get(&key, self.now.time);
-        self.reply
-            .integer(length(item.map_or(0, |item| item.value().len())));
+        let bytes_count = item.map(|item| item.value().len());
+        if bytes_count.is_some() {
+            shard.note_read(&key);
+        }
+        self.reply.integer(length(bytes_count.unwrap_or(0)));
         Ok(())
     }
 
@@ -106,6 +110,7 @@ impl Context<'_> {
             }
             None => reply_part(self.reply, &value, range),
         }
+        shard.note_read(&key);
         Ok(())
     }
 
@@ -183,8 +188,9 @@ fn reply_get(shard: &mut Shard, key: &Key<'_>, time: Time, reply: &mut dyn Value
                 }
             }
         }
-        None => reply.null(),
+        None => return reply.null(),
     }
+    shard.note_read(key);
 }
 
 /// Replies a long part of a live key's value as a lease, or a copy if too much is leased.

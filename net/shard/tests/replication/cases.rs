@@ -332,6 +332,39 @@ fn the_window_bounds_what_is_on_its_way() {
     world.assert_copies_equal(0);
 }
 
+/// Keys that are only read, at the primary, stay at the follower, too, while others come and go.
+#[test]
+fn a_copy_keeps_what_is_read_at_its_primary() {
+    const HOT: usize = 3_000;
+    let sizes = Sizes {
+        memory_bytes: 4 << 20,
+        ..ROOMY
+    };
+    let mut world = pair(sizes);
+    let hot: Vec<String> = (0..HOT).map(|number| format!("{{a}}hot{number}")).collect();
+    for key in &hot {
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 100]]);
+    }
+    let mut evicted = 0;
+    for cold in 0..200_000 {
+        let key = format!("{{a}}cold{cold}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 100]]);
+        let reply = world.run(0, &[b"GET", hot[cold % HOT].as_bytes()]);
+        evicted += usize::from(reply.starts_with(b"$-1"));
+        if cold % 500 == 0 {
+            world.advance_ms(100);
+            world.settle();
+        }
+    }
+    world.settle();
+    let follower = &world.nodes[1].shards[0].cache;
+    assert!(follower.stats().evicted > 150_000, "it was never full");
+    assert_eq!(evicted, 0, "keys that are read went at the primary");
+    let held = items(&world.nodes[1], range_a(), world.now.time);
+    let kept = hot.iter().filter(|key| held.contains_key(key.as_bytes()));
+    assert_eq!(kept.count(), HOT);
+}
+
 #[test]
 fn deadlines_are_late_by_the_time_on_the_way() {
     let mut world = pair(ROOMY);

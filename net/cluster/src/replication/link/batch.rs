@@ -8,8 +8,9 @@ use crate::replication::copies::Copies;
 use crate::replication::key_set::KeySet;
 use crate::replication::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_SCAN_MAX, ENTRY_OVERHEAD_BYTES, Limits,
-    WINDOW_BATCHES_MAX,
+    TOUCHES_TOLD_MS, WINDOW_BATCHES_MAX,
 };
+use crate::replication::touches::Touches;
 use crate::replication::{Entry, EntryKind, EntrySink, Log, LogKind, Store};
 use crate::{Range, Seq, Term, Time};
 
@@ -17,6 +18,7 @@ use crate::{Range, Seq, Term, Time};
 pub(in crate::replication) struct Scene<'a> {
     pub(in crate::replication) copies: &'a Copies,
     pub(in crate::replication) log: &'a Log,
+    pub(in crate::replication) touches: &'a Touches,
     pub(in crate::replication) store: &'a dyn Store,
     pub(in crate::replication) limits: &'a Limits,
     pub(in crate::replication) now: Time,
@@ -85,6 +87,10 @@ impl Link {
         self.go_on_with_long(scene, &mut batch);
         let sync = self.go_on_with_sync(scene, turn, &mut batch);
         self.tell_reached(scene, turn, &mut batch);
+        if let Some(mean) = batch.bytes.checked_div(batch.entries) {
+            self.entry_bytes = (self.entry_bytes * 7 + mean) / 8;
+        }
+        self.tell_touches(scene, &mut batch);
         let (bytes, entries) = (batch.bytes, batch.entries);
         if entries == 0 {
             self.note_idle(scene);
@@ -101,7 +107,6 @@ impl Link {
         } else {
             scene.log.time_of(cursor).unwrap_or(self.covered)
         };
-        self.entry_bytes = (self.entry_bytes * 7 + bytes / entries) / 8;
         self.flying_bytes += bytes;
         self.flights.push_back(Flight {
             number: self.number,
@@ -287,6 +292,30 @@ impl Link {
             batch.tell(range, term, seq, EntryKind::Reached);
         }
         self.end_sync(scene, turn, batch);
+    }
+
+    /// Tells what was read of what is followed, now and then, as far as there is room.
+    fn tell_touches(&mut self, scene: &Scene<'_>, batch: &mut Batch<'_>) {
+        if scene.now.ms_since(self.touches_told) < TOUCHES_TOLD_MS {
+            return;
+        }
+        while !batch.is_full() {
+            let Some((range, key, next)) = scene.touches.next(self.touches_cursor) else {
+                self.touches_told = scene.now;
+                return;
+            };
+            self.touches_cursor = next;
+            let place = scene.copies.place(range).expect("it was read here");
+            if let Some(followed) = self.of_place(place).filter(|one| one.is_served()) {
+                let entry = Entry {
+                    range,
+                    term: followed.term,
+                    seq: Seq(0),
+                    kind: EntryKind::Touch { key },
+                };
+                batch.push(&entry, key.len());
+            }
+        }
     }
 
     /// Nothing is left to be sent.

@@ -55,6 +55,9 @@ pub(super) struct Link {
     /// A long value was given up: the follower is to forget its parts.
     aborted: Option<(Range, Term)>,
     fetches: VecDeque<Fetch>,
+    /// Up to where the keys that were read are told, and when they were last.
+    touches_cursor: LogOffset,
+    touches_told: Time,
     /// Some followed range has something to be told.
     needs_attention: bool,
     has_reached: bool,
@@ -148,6 +151,8 @@ impl Link {
             long: None,
             aborted: None,
             fetches: VecDeque::new(),
+            touches_cursor: LogOffset(0),
+            touches_told: Time(0),
             needs_attention: false,
             has_reached: false,
             is_catching_up: false,

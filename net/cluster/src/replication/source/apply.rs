@@ -73,6 +73,7 @@ impl Source {
             EntryKind::Reached => self.reach(copy, entry.seq),
             EntryKind::Fetched => {}
             EntryKind::Flush => self.flush(entry, bench),
+            EntryKind::Touch { key } => bench.store.touch(entry.range, key),
             EntryKind::Set { .. }
             | EntryKind::Delete { .. }
             | EntryKind::ValueBegin { .. }
