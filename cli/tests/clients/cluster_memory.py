@@ -6,6 +6,7 @@ import sys
 from checks import check
 from cluster import Cluster
 from cluster_data import by_owner, pipeline, value_of
+from cluster_resync import Memory
 from harness import require, wait_until
 
 VALUE_BYTES = 1000
@@ -22,7 +23,7 @@ def what_is_read_outlives_its_primary(context):
     """Hot keys are only read while others are written over and over; then their primary dies."""
     generator = random.Random(context.seed)
     hot = [b"hot:%d" % i for i in range(10_000)]
-    with Cluster(context, 3, max_memory="64MiB") as cluster:
+    with Cluster(context, 3, max_memory="64MiB") as cluster, Memory(cluster):
         links = {node: node.connect(timeout=60) for node in cluster.nodes}
         mine, number = by_owner(cluster, hot), 0
         for owner, keys in mine.items():

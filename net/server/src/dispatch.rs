@@ -91,6 +91,8 @@ pub(crate) struct Dispatcher<'n> {
     spare: Vec<Batch>,
     cleanups: VecDeque<Cleanup>,
     connection_bytes: usize,
+    /// Of those, what is held for other nodes.
+    nodes_bytes: usize,
     reserved_bytes: usize,
     /// The way to other nodes, if this one is of a cluster.
     nodes: Option<Box<Nodes<'n>>>,
@@ -129,6 +131,7 @@ impl<'n> Dispatcher<'n> {
             spare: Vec::new(),
             cleanups: VecDeque::new(),
             connection_bytes: 0,
+            nodes_bytes: 0,
             reserved_bytes: 0,
             nodes: node.cluster.as_ref().map(|shared| {
                 let nodes = Nodes::new(shared, own, config.shards, config.value_bytes_max);
@@ -579,6 +582,15 @@ impl<'n> Dispatcher<'n> {
         }
     }
 
+    /// Notes the memory of what waits for other nodes, or came from them in part.
+    pub(crate) fn account_nodes(&mut self) {
+        let held = self.nodes.as_ref().map_or(0, |nodes| nodes.held_bytes());
+        if held != self.nodes_bytes {
+            self.account(self.nodes_bytes, held);
+            self.nodes_bytes = held;
+        }
+    }
+
     /// Takes the connections' memory out of the own shard's limit.
     fn reserve(&mut self) {
         let mut tokens = Tokens::new(&self.node.shards);
@@ -587,11 +599,9 @@ impl<'n> Dispatcher<'n> {
             self.counters()
                 .connection_bytes
                 .set(self.reserved_bytes as u64);
-            let shard = tokens.shard(self.own);
-            let log_bytes = shard.replication().map_or(0, |one| one.log_bytes_max());
-            shard
-                .cache
-                .set_reserved_bytes(self.reserved_bytes + log_bytes);
+            tokens
+                .shard(self.own)
+                .set_connection_bytes(self.reserved_bytes);
         }
     }
 }

@@ -60,6 +60,7 @@ impl Shard {
     /// Lets this shard be replicated. `hasher` is its engine's.
     pub fn start_replication(&mut self, replication: Replication, hasher: KeyHasher) {
         self.replica = Some(Box::new(Replica::new(replication, hasher)));
+        self.set_connection_bytes(0);
     }
 
     /// Its replication, if it has one.

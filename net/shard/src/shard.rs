@@ -138,6 +138,12 @@ impl Shard {
         }
     }
 
+    /// Takes so many bytes of connections, and those of the logs, out of the memory limit.
+    pub fn set_connection_bytes(&mut self, bytes: usize) {
+        let log_bytes = self.replication().map_or(0, |one| one.log_bytes_max());
+        self.cache.set_reserved_bytes(bytes + log_bytes);
+    }
+
     /// Sets the counts, but not what is held, to zero.
     pub fn reset_stats(&mut self) {
         self.counters = Counters::default();

@@ -205,6 +205,11 @@ impl Forwards {
         }
     }
 
+    /// Memory of arguments, and of replies that came in part.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.args_bytes + self.replies_bytes
+    }
+
     /// Whether there is room for so many more.
     pub(crate) fn has_room(&self, count: usize) -> bool {
         self.count() + count <= FORWARDS_MAX && self.args_bytes < self.args_bytes_max

@@ -256,6 +256,11 @@ impl Links {
         }
     }
 
+    /// Memory of the frames that wait. O(links).
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.links.iter().map(|link| link.out.capacity()).sum()
+    }
+
     /// Forgets the links to nodes that are no members any more, have no stream and could have one.
     pub(crate) fn retain(&mut self, now: Time, is_member: impl Fn(NodeId) -> bool) {
         // Places of connecting links are named by the kernel's completions.

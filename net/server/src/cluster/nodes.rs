@@ -198,6 +198,11 @@ impl<'n> Nodes<'n> {
         cares
     }
 
+    /// Memory of what waits for links and of the commands on their way.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.links.held_bytes() + self.forwards.held_bytes()
+    }
+
     pub(crate) fn forward_counts(&self) -> ForwardCounts {
         self.forwards.counts()
     }

@@ -168,6 +168,7 @@ impl Core<'_> {
         }
         self.connect_links();
         self.flush_links();
+        self.dispatcher.account_nodes();
         let nodes = self.dispatcher.nodes_mut();
         if let Some(at) = nodes.and_then(|nodes| nodes.timer_wanted()) {
             self.ring.timer(Operation::Retry, at.0);
