@@ -47,6 +47,7 @@ pub struct Replication {
     last_write: Option<Write>,
     keys: KeySet,
     counts: Counts,
+    ignores_terms: bool,
     /// The source whose batch is being applied, and the link whose messages are being taken.
     pub(super) applying: Option<usize>,
     pub(super) hearing: Option<usize>,
@@ -80,6 +81,7 @@ impl Replication {
             last_write: None,
             keys: KeySet::new(),
             counts: Counts::default(),
+            ignores_terms: false,
             applying: None,
             hearing: None,
         }
@@ -208,20 +210,31 @@ impl Replication {
         }
     }
 
-    /// How many followers have a whole copy with this write. 0 if the term is over, or in doubt.
+    /// The followers that have a whole copy with this write. Nobody if the term is over, or in doubt.
+    pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = Address> {
+        let place = self.copies.place(write.range).filter(|&place| {
+            let copy = self.copies.at(place);
+            copy.role == Role::Primary && copy.term == write.term && !copy.is_in_doubt
+        });
+        let links = self.links.iter().filter(move |link| {
+            let followed = place.and_then(|place| link.of_place(place));
+            followed.is_some_and(|one| {
+                one.term == write.term && one.is_complete && one.acked >= write.seq
+            })
+        });
+        links.map(|link| link.to)
+    }
+
+    /// How many they are.
     #[must_use]
     pub fn acknowledged_by(&self, write: Write) -> usize {
-        let Some(place) = self.copies.place(write.range) else {
-            return 0;
-        };
-        let copy = self.copies.at(place);
-        if copy.role != Role::Primary || copy.term != write.term || copy.is_in_doubt {
-            return 0;
-        }
-        let followed = self.links.iter().filter_map(|link| link.of_place(place));
-        followed
-            .filter(|one| one.term == write.term && one.is_complete && one.acked >= write.seq)
-            .count()
+        self.acknowledgers(write).count()
+    }
+
+    /// Takes entries of any primary and term, for a test of who notices that.
+    #[doc(hidden)]
+    pub fn ignore_terms(&mut self) {
+        self.ignores_terms = true;
     }
 
     /// Applies and acknowledges nothing more from these nodes until the next topology.
@@ -342,6 +355,9 @@ impl Replication {
         if header.epoch > self.epoch {
             return Verdict::Ahead;
         }
+        if self.ignores_terms && !self.sources.iter().any(|one| one.from == header.from) {
+            self.sources.push(Source::new(header.from));
+        }
         let position = self.sources.iter().position(|one| one.from == header.from);
         let Some(position) = position.filter(|_| header.to == self.own) else {
             self.counts.refused_batches += 1;
@@ -376,6 +392,7 @@ impl Replication {
             log: &mut self.log,
             store,
             now,
+            ignores_terms: self.ignores_terms,
         };
         self.sources[position].apply(entry, &mut bench);
     }

@@ -1,118 +1,129 @@
-//! A small model of the data plane: enough to see what a wrong decision does to items.
+//! A node's data plane: the replication of two of its cores, and what the server does around it.
 //!
-//! Eight of the ranges are modelled. A range's copy is a log of writes, each named by a number that no
-//! other write has. A primary appends, sends its whole log to the followers, and counts their
-//! acknowledgements; a follower takes over the log as it is, which is what a rewind and a sync come to.
+//! A node says that it has many cores, of which two are here, with the ranges at home there: eight of all.
+//! The others are as these are, wherever the coordinator asks for them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fulmar_cluster::coordinator::SealedPosition;
 use fulmar_cluster::message::HandOver;
-use fulmar_cluster::topology::Branch;
+use fulmar_cluster::replication::{
+    Address, Control, ControlEncoder, ControlSink, Entry, EntryEncoder, EntryKind, Header, Limits,
+    Replication, Verdict, Write, decode_control, decode_entry,
+};
 use fulmar_cluster::{
-    Copies, Epoch, Incarnation, NodeId, RANGES_COUNT, Range, Seq, Term, Topology,
+    Copies, Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term, Time, Topology,
 };
 
-/// Every so many ranges one is modelled.
-const MODELLED_EVERY: u16 = 256;
-/// A copy is whole after so many logs of its primary.
-const SYNCS: u32 = 3;
+use crate::items::{Held, Items, key_of};
 
-pub(crate) type Log = Rc<Vec<u64>>;
+/// Cores that each node says it has, and those that are here.
+pub(crate) const CORES: u16 = 512;
+const CORES_HERE: u16 = 2;
+/// Writes of a range whose acknowledgements are looked for.
+const OUTSTANDING_MAX: usize = 32;
+/// What is of a newer topology waits for it so long.
+const AHEAD_MS_MAX: u64 = 2_000;
+/// A stream that broke is opened again after this.
+const PAUSE_MS: u64 = 50;
+/// Batches to one core in a turn.
+const BATCHES_PER_TURN: usize = 4;
+/// The log is so short that it does not reach back over every fault.
+const LIMITS: Limits = Limits {
+    log_bytes_max: 140_000,
+    log_age_ms_max: 6_000,
+    window_bytes_max: 4 << 20,
+};
 
-/// The ranges with a model.
+/// The ranges whose items are here.
 pub(crate) fn modelled() -> impl Iterator<Item = Range> {
-    let indices = (0..RANGES_COUNT).step_by(usize::from(MODELLED_EVERY));
-    indices.filter_map(Range::from_index)
+    Range::all().filter(|range| range.index() % CORES < CORES_HERE)
 }
 
-/// Marks a write of an heir in a branch: of a primary that no decision made one. It doesn't count in
-/// a position once the branch is void: logs that part there have the same term, and their lengths
-/// can't be compared.
-const OF_HEIR: u64 = 1 << 63;
+/// The range that stands for another one.
+fn stand_in(range: Range) -> Range {
+    let index = range.index() / CORES * CORES + range.index() % CORES_HERE;
+    Range::from_index(index).expect("below the count")
+}
 
 /// What is switched off in the data plane.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faithless {
-    /// Terms and epochs of data messages are not compared.
+    /// Followers take entries of any primary and term.
     pub(crate) ignores_terms: bool,
     /// Positions are reported, and streams are not sealed.
     pub(crate) never_seals: bool,
 }
 
+/// What one node's cores say to another's by one stream, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct DataMessage {
     pub(crate) from: NodeId,
-    pub(crate) from_incarnation: Incarnation,
     pub(crate) to: NodeId,
-    pub(crate) to_incarnation: Incarnation,
-    pub(crate) epoch: Epoch,
-    pub(crate) branch: Option<Branch>,
-    /// Counts what the sender's process sent.
-    pub(crate) serial: u64,
-    pub(crate) body: DataBody,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum DataBody {
-    Logs(Vec<(Range, Term, Log)>),
-    Acks(Vec<(Range, Term, usize)>),
-}
-
-/// One node's copy of a modelled range.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Copy {
-    pub(crate) log: Log,
-    /// The term of the decided reign that the log is of; an heir in a branch has none of its own.
-    pub(crate) term: Term,
-    pub(crate) is_complete: bool,
-    syncs: u32,
-    /// Of the primary: how much each follower has.
-    acked: BTreeMap<NodeId, usize>,
-    is_held: bool,
-    /// Acknowledgements don't count until the next topology.
-    is_in_doubt: bool,
+    pub(crate) stream: u64,
+    header: Header,
+    is_batch: bool,
+    bytes: Vec<u8>,
 }
 
 /// What the data plane did that a checker must know.
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
-    /// A copy, that had this log, was given up or filled from another log.
-    Lost { range: Range, had: Log, has: Log },
+    /// A copy does not have a write any more.
+    Lost { range: Range, write: u64 },
     /// A primary of a decided term began.
-    Began { range: Range, term: Term, log: Log },
-    /// A follower that counts for WAIT acknowledged these writes.
+    Began { range: Range, term: Term, has: Held },
+    /// A follower with a whole copy acknowledged a write.
     Acknowledged {
         range: Range,
         term: Term,
         by: NodeId,
         incarnation: Incarnation,
-        writes: Vec<u64>,
+        write: u64,
     },
-    /// A log of this process was applied.
+    /// What this process sent was applied.
     Applied {
         from: NodeId,
         incarnation: Incarnation,
     },
 }
 
-#[derive(Debug)]
+/// One core.
+struct Core {
+    replication: Replication,
+    items: Items,
+}
+
+/// A stream to another node.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Open(u64),
+    /// Not before this.
+    Broken(Time),
+}
+
+/// A write that nobody, or not everybody, has acknowledged.
+struct Outstanding {
+    number: u64,
+    write: Write,
+    by: BTreeSet<NodeId>,
+}
+
 pub(crate) struct Data {
     me: NodeId,
     incarnation: Incarnation,
+    /// The start that its cores take this one for.
+    taken_for: Incarnation,
     pub(crate) topology: Option<Arc<Topology>>,
-    /// What the topology is a branch of, or itself.
-    decided: Option<Arc<Topology>>,
-    pub(crate) copies: BTreeMap<Range, Copy>,
-    sealed: BTreeSet<NodeId>,
+    cores: Vec<Core>,
+    streams: BTreeMap<NodeId, Stream>,
+    streams_count: u64,
+    /// By sender: what waits for a newer topology, and what came behind it.
+    waiting: BTreeMap<NodeId, VecDeque<(Time, DataMessage)>>,
+    outstanding: BTreeMap<Range, VecDeque<Outstanding>>,
     hand_overs: Vec<HandOver>,
-    heard_serials: BTreeMap<(NodeId, Incarnation), u64>,
-    serial: u64,
-    ticks_since_install: u32,
-    /// Learners of this node that weren't reported whole since the last topology.
-    unreported: Vec<Range>,
+    is_held: BTreeSet<Range>,
     faithless: Faithless,
     ignores_incarnations: bool,
     pub(crate) deeds: Vec<Deed>,
@@ -129,14 +140,14 @@ impl Data {
             me,
             incarnation,
             topology: None,
-            decided: None,
-            copies: BTreeMap::new(),
-            sealed: BTreeSet::new(),
+            taken_for: incarnation,
+            cores: cores(me, incarnation, faithless),
+            streams: BTreeMap::new(),
+            streams_count: 0,
+            waiting: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
             hand_overs: Vec::new(),
-            heard_serials: BTreeMap::new(),
-            serial: 0,
-            ticks_since_install: 0,
-            unreported: Vec::new(),
+            is_held: BTreeSet::new(),
             faithless,
             ignores_incarnations,
             deeds: Vec::new(),
@@ -147,149 +158,134 @@ impl Data {
         self.me == node
     }
 
+    /// What the copy of a range has here.
+    pub(crate) fn held(&self, range: Range) -> Held {
+        self.core(range).items.held(range)
+    }
+
+    pub(crate) fn has(&self, range: Range, write: u64) -> bool {
+        self.core(range).items.has(range, write)
+    }
+
+    /// How far the copy of a range is: term, number and whether it is whole.
+    pub(crate) fn position(&self, range: Range) -> Option<(Term, Seq, bool)> {
+        let position = self.core(range).replication.position(range)?;
+        Some((position.term, position.seq, position.is_complete))
+    }
+
+    fn core(&self, range: Range) -> &Core {
+        &self.cores[usize::from(range.index() % CORES)]
+    }
+
     fn is_named(&self, topology: &Topology) -> bool {
         topology.member(self.me).is_some_and(|member| {
             member.incarnation == self.incarnation || self.ignores_incarnations
         })
     }
 
-    pub(crate) fn install(&mut self, topology: Arc<Topology>, decided: Arc<Topology>) {
-        self.decided = Some(decided);
+    pub(crate) fn install(&mut self, topology: Arc<Topology>) {
         let before = self.topology.replace(Arc::clone(&topology));
-        self.sealed.clear();
         self.hand_overs.clear();
-        self.ticks_since_install = 0;
-        let learned = topology
-            .ranges()
-            .filter(|(_, copies)| copies.learners.contains(&self.me));
-        self.unreported = learned.map(|(range, _)| range).collect();
+        self.is_held.clear();
+        if self.ignores_incarnations
+            && let Some(member) = topology.member(self.me)
+            && self.taken_for != member.incarnation
+        {
+            self.taken_for = member.incarnation;
+            self.cores = cores(self.me, member.incarnation, self.faithless);
+        }
+        for core in &mut self.cores {
+            core.replication.handle_topology(&topology, &mut core.items);
+        }
+        self.note_lost();
         for range in modelled() {
             let copies = topology.copies(range);
-            let is_held = self.is_named(&topology) && copies.is_held_by(self.me);
-            if !is_held {
-                if let Some(copy) = self.copies.remove(&range) {
-                    self.deeds.push(Deed::Lost {
-                        range,
-                        had: copy.log,
-                        has: Log::default(),
-                    });
-                }
-                continue;
-            }
-            let old = before
-                .as_ref()
-                .map(|before| (before.copies(range), before.branch()));
-            self.take_role(range, copies, old, &topology);
-        }
-    }
-
-    fn take_role(
-        &mut self,
-        range: Range,
-        copies: &Copies,
-        old: Option<(&Copies, Option<Branch>)>,
-        topology: &Topology,
-    ) {
-        let me = self.me;
-        let is_heir = !self.is_decided(range, me);
-        let copy = self.copies.entry(range).or_default();
-        copy.is_held = false;
-        copy.is_in_doubt = false;
-        let was_primary = old.is_some_and(|(old, _)| old.primary == me);
-        let was_learner = old.is_some_and(|(old, _)| old.learners.contains(&me));
-        if copies.primary == me {
-            let is_same = was_primary && old.is_some_and(|(old, _)| old.term == copies.term);
-            copy.is_complete = true;
-            if !is_heir {
-                copy.term = copies.term;
-            }
-            if !is_same {
-                copy.acked.clear();
-                if topology.branch().is_none() {
-                    let writes = Rc::make_mut(&mut copy.log).iter_mut();
-                    writes.for_each(|write| *write &= !OF_HEIR);
-                    self.deeds.push(Deed::Began {
-                        range,
-                        term: copies.term,
-                        log: Rc::clone(&copy.log),
-                    });
-                }
-            }
-            return;
-        }
-        copy.acked.clear();
-        if copies.learners.contains(&me) && !was_learner {
-            let had = Rc::clone(&copy.log);
-            copy.is_complete = false;
-            copy.syncs = 0;
-            self.deeds.push(Deed::Lost {
-                range,
-                had,
-                has: Log::default(),
+            self.note_base(range, copies, before.as_deref());
+            let is_mine = copies.primary == self.me && self.is_named(&topology);
+            let was_mine = before.as_ref().is_some_and(|before| {
+                let old = before.copies(range);
+                before.branch().is_none()
+                    && self.is_named(before)
+                    && (old.primary, old.term) == (self.me, copies.term)
             });
+            if is_mine && !was_mine {
+                self.outstanding.remove(&range);
+                if topology.branch().is_none() {
+                    let (term, has) = (copies.term, self.held(range));
+                    self.deeds.push(Deed::Began { range, term, has });
+                }
+            }
         }
     }
 
-    /// Whether a decision made this node the range's primary.
-    fn is_decided(&self, range: Range, primary: NodeId) -> bool {
-        let decided = self.decided.as_ref();
-        decided.is_some_and(|decided| decided.copies(range).primary == primary)
+    /// A base counts for nothing, though it has what it had.
+    fn note_base(&mut self, range: Range, copies: &Copies, before: Option<&Topology>) {
+        let is_whole =
+            |copies: &Copies| copies.primary == self.me || copies.replicas.contains(&self.me);
+        if before.is_some_and(|before| is_whole(before.copies(range))) && !is_whole(copies) {
+            let lost = self.held(range).into_iter();
+            let lost = lost.map(|write| Deed::Lost { range, write });
+            self.deeds.extend(lost);
+        }
+    }
+
+    fn note_lost(&mut self) {
+        for core in &mut self.cores {
+            let lost = core.items.lost.drain(..);
+            let lost = lost.map(|(range, write)| Deed::Lost { range, write });
+            self.deeds.extend(lost);
+        }
     }
 
     /// Positions of copies, and no more from these nodes.
     pub(crate) fn seal(&mut self, nodes: &[NodeId], ranges: &[Range]) -> Vec<SealedPosition> {
         if !self.faithless.never_seals {
-            self.sealed = nodes.iter().copied().collect();
+            for core in &mut self.cores {
+                core.replication.seal(nodes);
+            }
         }
         let position = |&range: &Range| {
             let topology = self.topology.as_ref().expect("a sealed range is in one");
-            let modelled = range.index() / MODELLED_EVERY * MODELLED_EVERY;
-            let modelled = Range::from_index(modelled).expect("below the count");
             let copies = topology.copies(range);
-            let is_alike = topology.copies(modelled) == copies;
-            let copy = self.copies.get(&modelled).filter(|_| is_alike);
-            let is_heir = topology.branch().is_some() && copies.primary == self.me;
-            let counted = |copy: &Copy| {
-                let parted = copy.log.iter().position(|write| write & OF_HEIR != 0);
-                parted.filter(|_| !is_heir).unwrap_or(copy.log.len()) as u64
-            };
-            SealedPosition {
-                range,
-                term: copy.map_or(copies.term, |copy| copy.term),
-                seq: Seq(copy.map_or(0, counted)),
-                is_complete: copy
-                    .map_or_else(|| !copies.learners.contains(&self.me), |c| c.is_complete),
+            if topology.copies(stand_in(range)) != copies {
+                return Some(SealedPosition {
+                    range,
+                    term: copies.term,
+                    seq: Seq(0),
+                    is_complete: !copies.learners.contains(&self.me),
+                });
             }
+            let (term, seq, is_complete) = self.position(stand_in(range))?;
+            Some(SealedPosition {
+                range,
+                term,
+                seq,
+                is_complete,
+            })
         };
-        ranges.iter().map(position).collect()
+        ranges.iter().filter_map(position).collect()
     }
 
     pub(crate) fn hold(&mut self, hand_overs: Vec<HandOver>) {
-        for hand_over in &hand_overs {
-            if let Some(copy) = self.copies.get_mut(&hand_over.range) {
-                copy.is_held = true;
-            }
-        }
+        self.is_held.extend(hand_overs.iter().map(|one| one.range));
         self.hand_overs = hand_overs;
     }
 
     pub(crate) fn release(&mut self, ranges: &[Range]) {
         self.hand_overs.clear();
-        for range in ranges {
-            if let Some(copy) = self.copies.get_mut(range) {
-                copy.is_held = false;
-                copy.is_in_doubt = true;
-            }
+        self.is_held.clear();
+        for core in &mut self.cores {
+            core.replication.doubt(ranges);
         }
     }
 
     /// Hand-overs whose next primary has everything.
     pub(crate) fn poll_held(&mut self) -> Vec<Range> {
-        let copies = &self.copies;
+        let cores = &self.cores;
         let is_ready = |hand_over: &HandOver| {
-            copies
-                .get(&hand_over.range)
-                .is_none_or(|copy| copy.acked.get(&hand_over.to) == Some(&copy.log.len()))
+            let core = usize::from(hand_over.range.index() % CORES);
+            let core = cores.get(core);
+            core.is_none_or(|core| core.replication.is_caught_up(hand_over.range, hand_over.to))
         };
         let ready = self
             .hand_overs
@@ -311,165 +307,281 @@ impl Data {
     }
 
     /// Executes a write, unless writes are held.
-    pub(crate) fn write(&mut self, range: Range, write: u64) -> bool {
-        let is_heir = !self.is_decided(range, self.me);
-        let write = if is_heir { write | OF_HEIR } else { write };
-        let Some(copy) = self.copies.get_mut(&range).filter(|copy| !copy.is_held) else {
+    pub(crate) fn write(&mut self, range: Range, number: u64, now: Time) -> bool {
+        let core = &mut self.cores[usize::from(range.index() % CORES)];
+        if self.is_held.contains(&range) || !core.replication.is_primary(range) {
             return false;
-        };
-        Rc::make_mut(&mut copy.log).push(write);
+        }
+        core.items.add(range, number);
+        core.replication.log_change(range, &key_of(number), now);
+        let write = core.replication.last_write().expect("it was logged");
+        let outstanding = self.outstanding.entry(range).or_default();
+        outstanding.push_back(Outstanding {
+            number,
+            write,
+            by: BTreeSet::new(),
+        });
+        if outstanding.len() > OUTSTANDING_MAX {
+            outstanding.pop_front();
+        }
         true
     }
 
-    /// The logs for the followers.
-    pub(crate) fn poll_logs(&mut self) -> Vec<DataMessage> {
-        let Some(topology) = self.topology.clone() else {
-            return Vec::new();
-        };
-        let mut logs: BTreeMap<NodeId, Vec<(Range, Term, Log)>> = BTreeMap::new();
-        let primaries: Vec<(Range, Term)> = self.primaries().collect();
-        for (range, term) in primaries {
-            let Some(copy) = self.copies.get(&range) else {
-                continue;
-            };
-            for follower in topology.copies(range).followers() {
-                let log = (range, term, Rc::clone(&copy.log));
-                logs.entry(follower).or_default().push(log);
+    /// What there is to say to other nodes.
+    pub(crate) fn poll(&mut self, now: Time) -> Vec<DataMessage> {
+        let mut messages = Vec::new();
+        for index in 0..self.cores.len() {
+            let core = &mut self.cores[index];
+            core.replication.advance(&mut core.items, now);
+            let followers: Vec<Address> = core.replication.followers().collect();
+            let sources: Vec<Address> = core.replication.sources().collect();
+            for to in followers {
+                let Some(stream) = self.stream(to.core.node, now) else {
+                    continue;
+                };
+                self.poll_batches(index, to, stream, now, &mut messages);
             }
-        }
-        let logs = logs.into_iter();
-        logs.filter_map(|(to, logs)| self.message(&topology, to, DataBody::Logs(logs)))
-            .collect()
-    }
-
-    fn message(&mut self, topology: &Topology, to: NodeId, body: DataBody) -> Option<DataMessage> {
-        self.serial += 1;
-        Some(DataMessage {
-            from: self.me,
-            from_incarnation: self.incarnation,
-            to,
-            to_incarnation: topology.member(to)?.incarnation,
-            epoch: topology.epoch(),
-            branch: topology.branch(),
-            serial: self.serial,
-            body,
-        })
-    }
-
-    /// Whole copies that weren't reported since the last topology.
-    pub(crate) fn poll_complete(&mut self) -> Vec<Range> {
-        self.ticks_since_install += 1;
-        let Some(topology) = self.topology.clone() else {
-            return Vec::new();
-        };
-        if self.ticks_since_install < SYNCS || !self.is_named(&topology) {
-            return Vec::new();
-        }
-        let copies = &self.copies;
-        let is_whole = |range: &Range| copies.get(range).is_none_or(|copy| copy.is_complete);
-        self.unreported
-            .extract_if(.., |range| is_whole(range))
-            .collect()
-    }
-
-    /// Handles a message; answers with another. `counts`: whether acknowledgements count now.
-    pub(crate) fn receive(&mut self, message: DataMessage, counts: bool) -> Option<DataMessage> {
-        let topology = self.topology.clone()?;
-        let sender = topology
-            .member(message.from)
-            .map(|member| member.incarnation);
-        let is_current = message.epoch == topology.epoch() && message.branch == topology.branch();
-        let is_known = sender == Some(message.from_incarnation);
-        let checks = !self.faithless.ignores_terms;
-        let is_mine = message.to == self.me && message.to_incarnation == self.incarnation;
-        if !is_mine || !is_known || !self.is_named(&topology) || (checks && !is_current) {
-            return None;
-        }
-        match message.body {
-            DataBody::Logs(logs) => {
-                let from = (message.from, message.from_incarnation);
-                let last = self.heard_serials.entry(from).or_default();
-                if self.sealed.contains(&message.from) || message.serial <= *last {
-                    return None;
+            for from in sources {
+                let Some(stream) = self.stream(from.core.node, now) else {
+                    continue;
+                };
+                let core = &mut self.cores[index];
+                let mut bytes = Vec::new();
+                let mut sink = ControlEncoder(&mut bytes);
+                if let Some(header) = core.replication.poll_control(from.core, &mut sink) {
+                    messages.push(self.message(from.core.node, stream, header, false, bytes));
                 }
-                *last = message.serial;
-                let acks: Vec<_> = logs
-                    .into_iter()
-                    .filter_map(|(range, term, log)| self.apply(&topology, from, range, term, log))
-                    .collect();
-                let mut answer = self.message(&topology, message.from, DataBody::Acks(acks))?;
-                answer.to_incarnation = message.from_incarnation;
-                Some(answer)
-            }
-            DataBody::Acks(acks) => {
-                for (range, term, length) in acks {
-                    self.count(&topology, message.from, (range, term, length), counts);
-                }
-                None
             }
         }
+        self.note_lost();
+        messages
     }
 
-    fn apply(
+    fn poll_batches(
         &mut self,
-        topology: &Topology,
-        (from, incarnation): (NodeId, Incarnation),
-        range: Range,
-        term: Term,
-        log: Log,
-    ) -> Option<(Range, Term, usize)> {
-        let copies = topology.copies(range);
-        let is_current = copies.primary == from && copies.term == term;
-        if !is_current && !self.faithless.ignores_terms {
-            return None;
-        }
-        let is_heirs = !self.is_decided(range, from);
-        let copy = self.copies.get_mut(&range)?;
-        if !log.starts_with(&copy.log) {
-            let had = Rc::clone(&copy.log);
-            let has = Rc::clone(&log);
-            self.deeds.push(Deed::Lost { range, had, has });
-        }
-        let length = log.len();
-        copy.log = log;
-        if !is_heirs {
-            copy.term = term;
-        }
-        copy.syncs += 1;
-        copy.is_complete |= copy.syncs >= SYNCS;
-        self.deeds.push(Deed::Applied { from, incarnation });
-        Some((range, term, length))
-    }
-
-    fn count(
-        &mut self,
-        topology: &Topology,
-        from: NodeId,
-        (range, term, length): (Range, Term, usize),
-        counts: bool,
+        index: usize,
+        to: Address,
+        stream: u64,
+        now: Time,
+        messages: &mut Vec<DataMessage>,
     ) {
-        let copies = topology.copies(range);
-        let is_current = copies.primary == self.me && copies.term == term;
-        let checks = !self.faithless.ignores_terms;
-        let Some(copy) = self.copies.get_mut(&range) else {
+        let replication = &mut self.cores[index].replication;
+        if !replication.is_connected(to) && !replication.handle_connected(to) {
             return;
+        }
+        for _ in 0..BATCHES_PER_TURN {
+            let Core { replication, items } = &mut self.cores[index];
+            let mut bytes = Vec::new();
+            let mut sink = EntryEncoder(&mut bytes);
+            let Some(header) = replication.poll_batch(to.core, items, now, &mut sink) else {
+                return;
+            };
+            messages.push(self.message(to.core.node, stream, header, true, bytes));
+        }
+    }
+
+    fn message(
+        &self,
+        to: NodeId,
+        stream: u64,
+        header: Header,
+        is_batch: bool,
+        bytes: Vec<u8>,
+    ) -> DataMessage {
+        DataMessage {
+            from: self.me,
+            to,
+            stream,
+            header,
+            is_batch,
+            bytes,
+        }
+    }
+
+    /// The number of the stream to a node, which is opened if need be.
+    fn stream(&mut self, to: NodeId, now: Time) -> Option<u64> {
+        match self.streams.get(&to) {
+            Some(Stream::Open(number)) => return Some(*number),
+            Some(Stream::Broken(until)) if now < *until => return None,
+            Some(Stream::Broken(_)) | None => {}
+        }
+        self.streams_count += 1;
+        self.streams.insert(to, Stream::Open(self.streams_count));
+        Some(self.streams_count)
+    }
+
+    /// A stream to a node broke.
+    pub(crate) fn handle_broken(&mut self, to: NodeId, stream: u64, now: Time) {
+        if !matches!(self.streams.get(&to), Some(Stream::Open(number)) if *number == stream) {
+            return;
+        }
+        self.streams
+            .insert(to, Stream::Broken(now.plus_ms(PAUSE_MS)));
+        for core in &mut self.cores {
+            let is_there = |address: &Address| address.core.node == to;
+            let followers = core.replication.followers().filter(is_there);
+            for follower in followers.collect::<Vec<_>>() {
+                core.replication.handle_disconnected(follower.core);
+            }
+            let sources = core.replication.sources().filter(is_there);
+            for source in sources.collect::<Vec<_>>() {
+                core.replication
+                    .handle_source_closed(source.core, &mut core.items);
+            }
+        }
+        self.note_lost();
+    }
+
+    /// Learners whose copies are whole.
+    pub(crate) fn poll_complete(&self) -> Vec<Range> {
+        let Some(topology) = &self.topology else {
+            return Vec::new();
         };
-        if (checks && !is_current) || length > copy.log.len() {
-            return;
+        if !self.is_named(topology) {
+            return Vec::new();
         }
-        let acked = copy.acked.entry(from).or_default();
-        let before = std::mem::replace(acked, length.max(*acked));
-        let is_replica = copies.replicas.contains(&from);
-        if counts && is_replica && !copy.is_in_doubt && length > before {
-            self.deeds.push(Deed::Acknowledged {
-                range,
-                term,
-                by: from,
-                incarnation: topology
-                    .member(from)
-                    .map_or(Incarnation(0), |m| m.incarnation),
-                writes: copy.log[before..length].to_vec(),
-            });
+        let is_whole = |range: Range| {
+            let copies = topology.copies(range);
+            let stand_in = stand_in(range);
+            if topology.copies(stand_in) != copies {
+                return true;
+            }
+            let position = self.position(stand_in);
+            position.is_some_and(|(term, _, is_complete)| is_complete && term == copies.term)
+        };
+        let ranges = topology.ranges();
+        let learned = ranges.filter(|(_, copies)| copies.learners.contains(&self.me));
+        { learned.map(|(range, _)| range) }
+            .filter(|&range| is_whole(range))
+            .collect()
+    }
+
+    /// Handles a message, and those that waited behind it or before. `counts`: whether acknowledgements
+    /// count now.
+    pub(crate) fn receive(&mut self, message: DataMessage, counts: bool, now: Time) {
+        let from = message.from;
+        self.waiting
+            .entry(from)
+            .or_default()
+            .push_back((now, message));
+        self.receive_waiting(from, counts, now);
+    }
+
+    /// Handles what waited for a topology.
+    pub(crate) fn receive_all(&mut self, counts: bool, now: Time) {
+        for from in self.waiting.keys().copied().collect::<Vec<_>>() {
+            self.receive_waiting(from, counts, now);
         }
+    }
+
+    fn receive_waiting(&mut self, from: NodeId, counts: bool, now: Time) {
+        while let Some((since, message)) = self.waiting.get_mut(&from).and_then(VecDeque::pop_front)
+        {
+            let is_done = self.handle(&message, now);
+            if !is_done && now.ms_since(since) < AHEAD_MS_MAX {
+                let waiting = self.waiting.entry(from).or_default();
+                waiting.push_front((since, message));
+                return;
+            }
+            self.note_lost();
+            if counts && !message.is_batch {
+                self.note_acknowledged();
+            }
+        }
+    }
+
+    /// False if it must wait for a topology.
+    fn handle(&mut self, message: &DataMessage, now: Time) -> bool {
+        let header = &message.header;
+        let Some(core) = self.cores.get_mut(header.to.core.core.index()) else {
+            return true;
+        };
+        let Core { replication, items } = core;
+        let mut input = message.bytes.as_slice();
+        if message.is_batch {
+            match replication.begin_batch(header, items) {
+                Verdict::Apply => {}
+                Verdict::Ahead => return false,
+                Verdict::Old | Verdict::Gap | Verdict::Sealed | Verdict::Stale => return true,
+            }
+            let mut has_items = false;
+            let mut apply = |entry: &Entry<'_>| {
+                has_items |= matches!(entry.kind, EntryKind::Set { .. } | EntryKind::Delete { .. });
+                replication.handle_entry(entry, items, now);
+            };
+            while !input.is_empty() {
+                decode_entry(&mut input, &mut apply).expect("it was encoded");
+            }
+            replication.end_batch();
+            if has_items {
+                self.deeds.push(Deed::Applied {
+                    from: header.from.core.node,
+                    incarnation: header.from.incarnation,
+                });
+            }
+        } else if replication.begin_control(header, now) {
+            while !input.is_empty() {
+                decode_control(&mut input, &mut Follower(replication)).expect("it was encoded");
+            }
+        }
+        true
+    }
+
+    /// Looks who has acknowledged what.
+    fn note_acknowledged(&mut self) {
+        for (&range, outstanding) in &mut self.outstanding {
+            let core = &self.cores[usize::from(range.index() % CORES)];
+            for one in outstanding {
+                for by in core.replication.acknowledgers(one.write) {
+                    if one.by.insert(by.core.node) {
+                        self.deeds.push(Deed::Acknowledged {
+                            range,
+                            term: one.write.term,
+                            by: by.core.node,
+                            incarnation: by.incarnation,
+                            write: one.number,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The newest topology that this data plane acts on.
+    pub(crate) fn epoch(&self) -> Epoch {
+        let topology = self.topology.as_ref();
+        topology.map_or(Epoch(0), |topology| topology.epoch())
+    }
+}
+
+fn cores(me: NodeId, incarnation: Incarnation, faithless: Faithless) -> Vec<Core> {
+    let homes = HomeTable::even(CORES);
+    let core = |index| {
+        let index = ShardIndex(index);
+        let mut replication = Replication::new(me, incarnation, index, &homes, LIMITS);
+        if faithless.ignores_terms {
+            replication.ignore_terms();
+        }
+        let items = Items::default();
+        Core { replication, items }
+    };
+    (0..CORES_HERE).map(core).collect()
+}
+
+struct Follower<'r>(&'r mut Replication);
+
+impl ControlSink for Follower<'_> {
+    fn control(&mut self, control: &Control<'_>) {
+        self.0.handle_control(control);
+    }
+}
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let positions: Vec<_> = modelled().map(|range| self.position(range)).collect();
+        out.debug_struct("Data")
+            .field("epoch", &self.epoch())
+            .field("positions", &positions)
+            .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,11 @@ use crate::random::Random;
 pub(crate) enum Packet {
     Control(Box<Envelope>),
     Datagram(Vec<u8>),
-    Data(DataMessage),
+    /// By a stream, to the process that opened it.
+    Data {
+        message: DataMessage,
+        life: u64,
+    },
 }
 
 /// The links between slots, and what is wrong with them.
@@ -32,6 +36,10 @@ pub(crate) struct Network {
 
 /// Usual time on the way, at most.
 const DELAY_MS: u64 = 3;
+/// A lost packet of a stream is sent again after this, the next time after twice as long.
+const RESEND_MS: u64 = 50;
+/// So often at most.
+const RESENDS_MAX: u32 = 5;
 
 impl Network {
     pub(crate) fn new(slots: usize) -> Self {
@@ -89,6 +97,28 @@ impl Network {
             && self.slow_ms.iter().all(|&ms| ms == 0)
     }
 
+    /// When the next bytes of a stream arrive, counted from now; `None` if nothing gets through.
+    pub(crate) fn stream(&mut self, from: usize, to: usize, random: &mut Random) -> Option<u64> {
+        if self.blocked[from * self.slots + to] {
+            self.dropped += 1;
+            return None;
+        }
+        self.delivered += 1;
+        let losses = (0..RESENDS_MAX).take_while(|_| random.permille(self.drop_permille));
+        let resend_ms: u64 = losses.map(|nth| RESEND_MS << nth).sum();
+        Some(resend_ms + self.delay(random) + self.slow_ms[to])
+    }
+
+    /// Most are quick, some take very long: so that many overtake each other.
+    fn delay(&self, random: &mut Random) -> u64 {
+        let max_ms = if random.permille(200) {
+            self.delay_max_ms
+        } else {
+            self.delay_max_ms / 4
+        };
+        random.between(0, max_ms.max(1))
+    }
+
     /// When copies of a packet arrive, counted from now.
     pub(crate) fn send(
         &mut self,
@@ -111,13 +141,7 @@ impl Network {
                 continue;
             }
             self.delivered += 1;
-            // Most are quick, some take very long: so that many overtake each other.
-            let max_ms = if random.permille(200) {
-                self.delay_max_ms
-            } else {
-                self.delay_max_ms / 4
-            };
-            delays.push(random.between(0, max_ms.max(1)) + self.slow_ms[to]);
+            delays.push(self.delay(random) + self.slow_ms[to]);
         }
         delays
     }

@@ -5,7 +5,7 @@ use fulmar_cluster::coordinator::{
 };
 use fulmar_cluster::{Incarnation, Member, NodeId, Range, Time, Zone};
 
-use crate::data::{Data, Faithless};
+use crate::data::{CORES, Data, Faithless};
 use crate::network::Packet;
 use crate::place;
 use crate::random::Random;
@@ -108,7 +108,7 @@ impl Node {
         let member = Member {
             id: self.id,
             incarnation: self.incarnation,
-            cores: 2,
+            cores: CORES,
             weight: 1,
             zone: Zone::default(),
         };

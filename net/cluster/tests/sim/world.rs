@@ -1,7 +1,6 @@
 //! A schedule: some nodes, one seed, and all that happens to them.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use fulmar_cluster::coordinator::{Coordinator, Event, Minority, Sabotage, Saved, Serving, Start};
@@ -12,7 +11,7 @@ use crate::checkers::epochs::Epochs;
 use crate::checkers::owners::Owners;
 use crate::checkers::primaries::Primaries;
 use crate::checkers::{Verdict, incarnations};
-use crate::data::{Deed, Faithless, Log, modelled};
+use crate::data::{Deed, Faithless, modelled};
 use crate::faults::{self, Fault};
 use crate::network::{Network, Packet};
 use crate::node::{Input, Node, Process, Rules};
@@ -20,7 +19,10 @@ use crate::random::Random;
 use crate::scheduler::Scheduler;
 
 mod look;
+mod streams;
 mod trouble;
+
+use streams::Streams;
 
 const TICK_MS: u64 = 50;
 const LOOK_MS: u64 = 20;
@@ -77,6 +79,13 @@ enum Job {
         serial: u64,
         saved: Saved,
     },
+    /// A stream of this process to a node broke.
+    Broken {
+        slot: usize,
+        life: u64,
+        to: NodeId,
+        stream: u64,
+    },
     Boot {
         slot: usize,
     },
@@ -103,6 +112,7 @@ pub(crate) struct World {
     random: Random,
     scheduler: Scheduler<Job>,
     network: Network,
+    streams: Streams,
     pub(crate) nodes: Vec<Node>,
     rules: Rules,
     epochs: Epochs,
@@ -125,7 +135,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
         let mut random = Random::new(seed);
         let slots =
-            [1, 2, 3, 3, 3, 4, 5, 5, 5, 6][usize::try_from(random.below(10)).expect("small")];
+            [1, 2, 3, 3, 4, 4, 5, 6, 7, 7][usize::try_from(random.below(10)).expect("small")];
         let slots = if options.is_deaf { 5 } else { slots };
         let is_given = options.slots > 0;
         let slots = if is_given { options.slots } else { slots };
@@ -151,6 +161,7 @@ impl World {
             random,
             scheduler: Scheduler::new(1_000),
             network: Network::new(usize::from(slots)),
+            streams: Streams::default(),
             nodes: Vec::new(),
             rules,
             epochs: Epochs::default(),
@@ -279,6 +290,14 @@ impl World {
 
     fn handle(&mut self, job: Job) -> Verdict {
         match job {
+            Job::Input {
+                slot,
+                input: Input::Packet(Packet::Data { message, life }),
+                ..
+            } if self.nodes[slot].process.is_none() || self.nodes[slot].life != life => {
+                self.refuse(&message);
+                Ok(())
+            }
             Job::Input { slot, life, input } => {
                 let node = &mut self.nodes[slot];
                 if node.process.is_none() || life.is_some_and(|life| life != node.life) {
@@ -310,6 +329,12 @@ impl World {
                 }
                 Ok(())
             }
+            Job::Broken {
+                slot,
+                life,
+                to,
+                stream,
+            } => self.handle_broken(slot, life, to, stream),
             Job::Boot { slot } => self.boot(slot),
             Job::Resume { slot } => self.resume(slot),
             Job::Fault(fault) => {
@@ -385,12 +410,10 @@ impl World {
         match input {
             Input::Packet(Packet::Control(envelope)) => coordinator.handle_message(now, *envelope),
             Input::Packet(Packet::Datagram(bytes)) => coordinator.handle_datagram(now, &bytes),
-            Input::Packet(Packet::Data(message)) => {
+            Input::Packet(Packet::Data { message, .. }) => {
                 let counts = coordinator.serves(now) == Serving::Decided;
-                let answer = process.data.receive(message, counts);
-                if let Some(answer) = answer {
-                    self.transmit(slot, answer.to, Packet::Data(answer));
-                }
+                process.data.receive(message, counts, now);
+                self.say(slot);
                 self.report_held(slot)?;
             }
             Input::Persisted(serial) => coordinator.handle_persisted(now, serial),
@@ -407,7 +430,7 @@ impl World {
         self.drain(slot)
     }
 
-    /// Writes, logs for the followers, and copies that became whole.
+    /// Writes, what other nodes are to be told, and copies that became whole.
     fn tick(&mut self, slot: usize) -> Verdict {
         let now_ms = self.now_ms();
         let node = &mut self.nodes[slot];
@@ -421,7 +444,7 @@ impl World {
         for (range, term) in primaries {
             let is_time = now_ms < WRITES_END_MS && self.random.permille(300);
             let write = self.report.writes + 1;
-            if !serving.is_writable() || !is_time || !data.write(range, write) {
+            if !serving.is_writable() || !is_time || !data.write(range, write, now) {
                 continue;
             }
             self.report.writes += 1;
@@ -436,8 +459,9 @@ impl World {
         if !whole.is_empty() {
             coordinator.handle_complete(now, &whole);
         }
+        data.receive_all(serving == Serving::Decided, now);
         let life = Some(node.life);
-        self.send_logs(slot);
+        self.say(slot);
         self.report_held(slot)?;
         self.scheduler.after(
             TICK_MS,
@@ -448,14 +472,6 @@ impl World {
             },
         );
         Ok(())
-    }
-
-    fn send_logs(&mut self, slot: usize) {
-        let process = self.nodes[slot].process.as_mut();
-        let logs = process.map(|process| process.data.poll_logs());
-        for message in logs.unwrap_or_default() {
-            self.transmit(slot, message.to, Packet::Data(message));
-        }
     }
 
     fn report_held(&mut self, slot: usize) -> Verdict {
@@ -543,7 +559,7 @@ impl World {
                 if let Some(process) = &mut self.nodes[slot].process {
                     process.data.hold(hand_overs);
                 }
-                self.send_logs(slot);
+                self.say(slot);
                 self.report_held(slot)?;
             }
             Event::Release(ranges) => {
@@ -595,11 +611,9 @@ impl World {
         });
         self.epochs.installed(&topology)?;
         if let Some(process) = &mut self.nodes[slot].process {
-            let decided = process.coordinator.decided().map(Arc::clone);
-            process
-                .data
-                .install(topology, decided.expect("it installs one"));
+            process.data.install(topology);
         }
+        self.say(slot);
         self.deeds(slot)
     }
 
@@ -616,25 +630,23 @@ impl World {
         };
         for deed in deeds {
             match deed {
-                Deed::Lost { range, had, has } => self.acknowledged.lost(range, me, &had, &has),
-                Deed::Began { range, term, log } => {
-                    let log = Rc::clone(&log);
-                    self.acknowledged.began(&topology, range, term, &log)?;
+                Deed::Lost { range, write } => self.acknowledged.lost(range, me, write),
+                Deed::Began { range, term, has } => {
+                    self.acknowledged.began(&topology, range, term, has)?;
                 }
                 Deed::Acknowledged {
                     range,
                     term,
                     by,
                     incarnation,
-                    writes,
+                    write,
                 } => {
                     incarnations::acted(&topology, by, incarnation)?;
                     // A topology may have taken its copy since it sent this.
-                    let log = self.log(by, incarnation, range);
-                    let has = |write: &u64| log.as_ref().is_some_and(|log| log.contains(write));
-                    let writes: Vec<u64> = writes.into_iter().filter(has).collect();
-                    self.acknowledged
-                        .acknowledged(range, term, (by, incarnation), &writes)?;
+                    if self.has(by, incarnation, range, write) {
+                        self.acknowledged
+                            .acknowledged(range, term, (by, incarnation), write)?;
+                    }
                 }
                 Deed::Applied { from, incarnation } => {
                     incarnations::acted(&topology, from, incarnation)?;
@@ -644,12 +656,12 @@ impl World {
         Ok(())
     }
 
-    /// What a living process has of a range.
-    fn log(&self, id: NodeId, incarnation: Incarnation, range: Range) -> Option<Log> {
+    /// Whether a process lives and has a write.
+    fn has(&self, id: NodeId, incarnation: Incarnation, range: Range, write: u64) -> bool {
         let is_it = |node: &&Node| node.id == id && node.incarnation == incarnation;
-        let process = self.nodes.iter().find(is_it)?.process.as_ref()?;
-        let copy = process.data.copies.get(&range)?;
-        Some(Rc::clone(&copy.log))
+        let process = self.nodes.iter().find(is_it);
+        let process = process.and_then(|node| node.process.as_ref());
+        process.is_some_and(|process| process.data.has(range, write))
     }
 
     /// Remembers who promised for a value that was just built.

@@ -336,11 +336,14 @@ fn the_window_bounds_what_is_on_its_way() {
 #[test]
 fn a_copy_keeps_what_is_read_at_its_primary() {
     const HOT: usize = 3_000;
-    let sizes = Sizes {
-        memory_bytes: 4 << 20,
-        ..ROOMY
+    let limits = Limits {
+        log_bytes_max: 140_000,
+        ..ROOMY.limits
     };
-    let mut world = pair(sizes);
+    let mut world = pair(Sizes {
+        memory_bytes: 5 << 20,
+        limits,
+    });
     let hot: Vec<String> = (0..HOT).map(|number| format!("{{a}}hot{number}")).collect();
     for key in &hot {
         world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 100]]);
@@ -466,6 +469,48 @@ fn a_deposed_primary_is_refused_and_rewinds() {
     assert_eq!(value_of(&world, 0, b"{a}25"), Some(b"kept".to_vec()));
     assert_eq!(value_of(&world, 0, b"{a}99"), Some(b"shared".to_vec()));
     assert_eq!(value_of(&world, 0, b"{a}only"), None);
+}
+
+/// The primary waited long for the answer to its offer, and made it again; what follows the first answer comes
+/// behind that.
+#[test]
+fn an_offer_repeated_while_its_answer_is_under_way_changes_nothing() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}shared", b"1"]);
+    world.settle();
+    world.decide_copies(&[2, 1]);
+    world.learn(1);
+    world.run(0, &[b"SET", b"{a}lost", b"1"]);
+    world.run(1, &[b"SET", b"{a}kept", b"1"]);
+    world.learn(0);
+    let (from, to) = (core(2), core(1));
+    let deliver = |world: &mut World| {
+        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+        let batch = pipe.batches.pop_front().expect("it was sent");
+        world.deliver_batch(&batch);
+    };
+    let answer = |world: &mut World| {
+        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+        let reply = pipe.replies.pop_front().expect("it was told");
+        world.deliver_reply(&reply);
+    };
+    world.connect(from, to);
+    assert!(world.send_batch(from, to), "the offer");
+    deliver(&mut world);
+    assert!(world.send_reply(from, to), "what it wrote after the fork");
+    answer(&mut world);
+    assert!(world.send_batch(from, to), "its values");
+    deliver(&mut world);
+    assert!(world.send_reply(from, to), "from where it starts");
+    world.advance_ms(2_500);
+    world.advance();
+    assert!(world.send_batch(from, to), "the offer again");
+    answer(&mut world);
+    assert!(world.send_batch(from, to), "what follows");
+    deliver(&mut world);
+    deliver(&mut world);
+    world.settle();
+    world.assert_copies_equal(0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(in crate::replication) struct Bench<'a> {
     pub(in crate::replication) log: &'a mut Log,
     pub(in crate::replication) store: &'a mut dyn Store,
     pub(in crate::replication) now: Time,
+    pub(in crate::replication) ignores_terms: bool,
 }
 
 impl Bench<'_> {
@@ -46,10 +47,12 @@ impl Source {
             self.is_fetch_answered = true;
             return;
         }
-        let from = self.from;
+        let (from, ignores_terms) = (self.from, bench.ignores_terms);
+        let is_current = |one: &&mut RangeCopy| {
+            ignores_terms || (one.source == Some(from) && one.term == entry.term)
+        };
         let copy = bench.copies.get_mut(entry.range);
-        let Some(copy) = copy.filter(|one| one.source == Some(from) && one.term == entry.term)
-        else {
+        let Some(copy) = copy.filter(is_current) else {
             self.refuse(entry.range, entry.term);
             return;
         };

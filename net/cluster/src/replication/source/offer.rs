@@ -17,6 +17,8 @@ impl Source {
         match copy.follow {
             Follow::Emptying { .. } => {}
             Follow::Rewinding { .. } if is_repeated => return,
+            // The answer is on its way, or what follows it.
+            Follow::Starting { .. } if is_repeated => copy.is_start_due = true,
             Follow::Empty => copy.is_start_due = true,
             _ if copy.sync.is_some() && is_same_reign => {
                 copy.follow = Follow::Starting { from: copy.seq };

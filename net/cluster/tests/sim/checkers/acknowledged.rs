@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fulmar_cluster::{Incarnation, NodeId, Range, Term, Topology};
 
 use super::Verdict;
-use crate::data::Log;
+use crate::items::Held;
 
 type Process = (NodeId, Incarnation);
 
@@ -19,8 +19,8 @@ pub(crate) struct Acknowledged {
     holders: BTreeMap<Range, BTreeMap<u64, (Term, BTreeSet<Process>)>>,
     /// By topology: who promised before it was built.
     builds: Vec<Build>,
-    /// By range: where the newest reign started.
-    reigns: BTreeMap<Range, (Term, Log, BTreeSet<Process>)>,
+    /// By range: what the newest reign started with.
+    reigns: BTreeMap<Range, (Term, Held, BTreeSet<Process>)>,
     pub(crate) count: u64,
     pub(crate) checked: u64,
 }
@@ -47,42 +47,32 @@ impl Acknowledged {
         range: Range,
         term: Term,
         by: Process,
-        writes: &[u64],
+        write: u64,
     ) -> Verdict {
+        self.count += 1;
         let holders = self.holders.entry(range).or_default();
-        for &write in writes {
-            self.count += 1;
-            let (_, holders) = holders.entry(write).or_insert((term, BTreeSet::new()));
-            holders.insert(by);
-        }
-        if let Some((newest, log, voters)) = self.reigns.get(&range)
+        let (_, holders) = holders.entry(write).or_insert((term, BTreeSet::new()));
+        holders.insert(by);
+        if let Some((newest, had, voters)) = self.reigns.get(&range)
             && *newest > term
             && voters.contains(&by)
+            && !had.contains(&write)
         {
-            let lost = writes.iter().find(|write| !log.contains(write));
-            if let Some(write) = lost {
-                return Err(format!(
-                    "range {}: {by:?} voted for term {} and acknowledged write {write} of term {} \
-                     after it",
-                    range.index(),
-                    newest.0,
-                    term.0
-                ));
-            }
+            return Err(format!(
+                "range {}: {by:?} voted for term {} and acknowledged write {write} of term {} after it",
+                range.index(),
+                newest.0,
+                term.0
+            ));
         }
         Ok(())
     }
 
-    /// A copy had one log, and has another.
-    pub(crate) fn lost(&mut self, range: Range, holder: Process, had: &[u64], has: &[u64]) {
-        let Some(holders) = self.holders.get_mut(&range) else {
-            return;
-        };
-        let has: BTreeSet<u64> = has.iter().copied().collect();
-        for write in had.iter().filter(|write| !has.contains(write)) {
-            if let Some((_, holders)) = holders.get_mut(write) {
-                holders.remove(&holder);
-            }
+    /// A copy does not have a write any more.
+    pub(crate) fn lost(&mut self, range: Range, holder: Process, write: u64) {
+        let holders = self.holders.get_mut(&range);
+        if let Some((_, holders)) = holders.and_then(|holders| holders.get_mut(&write)) {
+            holders.remove(&holder);
         }
     }
 
@@ -97,13 +87,13 @@ impl Acknowledged {
         }
     }
 
-    /// A primary began its reign by `topology`, with this log.
+    /// A primary began its reign by `topology`, and has these writes.
     pub(crate) fn began(
         &mut self,
         topology: &Arc<Topology>,
         range: Range,
         term: Term,
-        log: &Log,
+        has: Held,
     ) -> Verdict {
         let built = self
             .builds
@@ -113,7 +103,6 @@ impl Acknowledged {
             return Ok(());
         };
         let holders = self.holders.entry(range).or_default();
-        let has: BTreeSet<u64> = log.iter().copied().collect();
         let is_heir = heirs.contains(&(range, topology.copies(range).primary));
         // A node that slept may begin a reign that is long over.
         let is_late = self
@@ -142,8 +131,7 @@ impl Acknowledged {
         }
         // What was lost by right may not come back as a duty.
         holders.retain(|write, _| has.contains(write));
-        self.reigns
-            .insert(range, (term, log.clone(), voters.clone()));
+        self.reigns.insert(range, (term, has, voters.clone()));
         Ok(())
     }
 }

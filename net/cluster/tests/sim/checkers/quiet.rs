@@ -46,21 +46,33 @@ fn unequal_copies(nodes: &[Seen<'_>], topology: &Topology) -> Option<String> {
         if !copies.learners.is_empty() {
             return Some(format!("range {} has learners", range.index()));
         }
-        let mut logs = Vec::new();
+        let mut held = Vec::new();
         for node in copies.nodes() {
             let seen = nodes.iter().find(|seen| seen.data.is_of(node));
-            let copy = seen.and_then(|seen| seen.data.copies.get(&range));
-            let Some(copy) = copy else {
+            let copy = seen.and_then(|seen| Some((seen.data.position(range)?, seen)));
+            let Some((position, seen)) = copy else {
                 return Some(format!("range {}: {node} has no copy", range.index()));
             };
-            logs.push(&copy.log);
+            held.push((position, seen.data.held(range)));
         }
-        if logs.windows(2).any(|two| two[0] != two[1]) {
-            let lengths: Vec<usize> = logs.iter().map(|log| log.len()).collect();
-            return Some(format!(
-                "range {}: copies differ: {lengths:?}",
-                range.index()
-            ));
+        if held.windows(2).any(|two| two[0] != two[1]) {
+            let sizes = held.iter().map(|(position, held)| (position, held.len()));
+            let sizes: Vec<_> = sizes.collect();
+            return Some(format!("range {}: copies differ: {sizes:?}", range.index()));
+        }
+        // Everybody else has dropped what it had.
+        let holders: Vec<_> = copies.nodes().collect();
+        let others = nodes
+            .iter()
+            .filter(|seen| !holders.iter().any(|&node| seen.data.is_of(node)));
+        for other in others {
+            if !other.data.held(range).is_empty() {
+                return Some(format!(
+                    "range {}: {:?} has items",
+                    range.index(),
+                    other.data
+                ));
+            }
         }
     }
     None
