@@ -5,10 +5,13 @@ SCAN and KEYS mean the whole cluster. One redis-server that is no cluster serves
 the part of all three nodes.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
 import sys
+import threading
+import time
 
 from checks import check, parallel
 from cluster import Cluster, slot_of
@@ -183,6 +186,49 @@ def replies_in_order(context):
         counts = parallel(client, [(port, f"p{i}", 4, context.seed, seconds, OneNodeTransactions,
                                     host) for i, (host, port) in enumerate(nodes)], seconds + 40)
     context.note(f"{sum(counts)} commands in {seconds} s, seed {context.seed}")
+
+
+def many_keys(number, host, port, stop):
+    """Commands on many keys, and transactions, until told to stop; how many."""
+    link, rounds = connect(host, port), 0
+    keys = [f"many:{number}:{i}" for i in range(20)]
+    while not stop.is_set():
+        rounds += 1
+        values = {key: f"{key}={rounds}" for key in keys}
+        equal(link.mset(values), True, "MSET")
+        equal(link.mget(keys), [value.encode() for value in values.values()], "MGET")
+        equal(link.exists(*keys), len(keys), "EXISTS")
+        equal(link.delete(*keys[:7]), 7, "DEL")
+        with link.pipeline() as pipe:
+            pipe.incr(f"{{t{number}}}count").set(f"{{t{number}}}last", rounds)
+            equal(pipe.execute(), [rounds, True], "EXEC")
+        equal(link.msetnx({f"{{n{number}}}{rounds}": 1, f"{{n{number}}}{rounds}+": 2}), True)
+    return rounds
+
+
+@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar")
+def many_keys_while_ranges_move(context):
+    """MGET, MSET, DEL and EXEC by nodes that stay, while another one comes and goes: no error."""
+    with Cluster(context, 3) as cluster:
+        nodes = cluster.nodes[:]
+        stop = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            clients = [pool.submit(many_keys, i, *nodes[i % 3].address, stop) for i in range(6)]
+            newcomer = cluster.make_node()
+            newcomer.flags["bootstrap_expect"] = None
+            try:
+                for _ in range(10 if context.long else 2):
+                    newcomer.start()
+                    cluster.count = 4
+                    cluster.wait_ready(30)
+                    time.sleep(0.5)
+                    newcomer.terminate()
+                    cluster.count = 3
+                    cluster.wait_ready(30, nodes=nodes)
+            finally:
+                stop.set()
+            rounds = sum(client.result() for client in clients)
+        context.note(f"{rounds} rounds of six commands")
 
 
 @check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")

@@ -112,6 +112,11 @@ impl Transaction {
         self.tokens.len()
     }
 
+    /// Whether nothing of it is in shards, so that it can be executed elsewhere.
+    pub fn is_portable(&self) -> bool {
+        self.tokens.is_empty() && self.chains.is_empty()
+    }
+
     /// Shows the arguments of each queued command, for whoever has them executed elsewhere.
     pub fn visit_queue<'q>(&'q self, mut visit: impl FnMut(&[&'q [u8]])) {
         let (mut args, mut start) = (Vec::new(), 0);

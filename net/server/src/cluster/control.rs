@@ -20,13 +20,14 @@ use fulmar_cluster::coordinator::{
 use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
 use fulmar_cluster::membership::{Event, Identity, Membership};
 use fulmar_cluster::message::{Envelope, HandOver};
-use fulmar_cluster::{ClusterId, Copies, NodeId, Range, ShardIndex, Time, Topology};
+use fulmar_cluster::{ClusterId, Copies, Member, NodeId, Range, ShardIndex, Time, Topology};
 use fulmar_protocol::node::{CONTROL_BYTES_MAX, Encoder};
 use fulmar_shard::session::{ClusterStatus, ClusterView, MemberPorts, MemberView};
 use fulmar_shard::{Now, Shard};
 
 use super::desk::{Request, Told};
 use super::disk::Disk;
+use super::forwards::LINGER_MS;
 use super::links::Peer;
 use super::shared::{Serving, Shared};
 use super::state::State;
@@ -46,12 +47,10 @@ const CALL_MS: u64 = 500;
 /// How much later than the others, who drop a leaving node then, it stops by itself.
 const LEFT_LATE_MS: u64 = 1_000;
 
-/// How long a node that has left tells its clients where to go before it closes their connections: a
-/// request that crosses the end of its connection would be lost.
-const LINGER_MS: u64 = 500;
-
 /// Clients are sent to a node that has not shown the topology after so long.
 const INFORM_MS_MAX: u64 = 500;
+/// The same by a node that has left: it hears nobody any more, and a quorum has shown the topology.
+const LEFT_INFORM_MS: u64 = 50;
 
 /// What shards are to do, one after the other.
 enum Work {
@@ -283,7 +282,10 @@ impl<'n> Control<'n> {
         if has_left && self.left_at.is_none() && !self.has_work() {
             self.left_at = Some(now);
         }
-        let waits_ms = if self.node.clients.count() > 0 {
+        let is_other = |member: &Member| member.id != self.shared.own;
+        let mut topologies = self.installed.iter();
+        let has_others = topologies.any(|one| one.members().iter().any(is_other));
+        let waits_ms = if has_others || self.node.clients.count() > 0 {
             LINGER_MS
         } else {
             0
@@ -537,7 +539,11 @@ impl<'n> Control<'n> {
         }
         if let Some((at, view)) = &self.published {
             // Who is not heard may be reached by clients.
-            let is_late = now.ms_since(*at) > INFORM_MS_MAX;
+            let inform_ms = match self.has_left {
+                true => LEFT_INFORM_MS,
+                false => INFORM_MS_MAX,
+            };
+            let is_late = now.ms_since(*at) > inform_ms;
             let has_shown = |member| self.coordinator.has_shown(member, view.topology());
             view.note_informed(|member| is_late || has_shown(member));
         }

@@ -28,6 +28,9 @@ use crate::ring::ConnectionId;
 
 /// Commands of one core on their way at once.
 pub(crate) const FORWARDS_MAX: usize = 1 << 16;
+/// How long a node that has left tells its clients, and other nodes, where to go before it closes their
+/// connections: a request that crosses the end of its connection would be lost.
+pub(crate) const LINGER_MS: u64 = 500;
 /// How long a client waits for another node, a failover included.
 pub(crate) const FORWARD_MS_MAX: u64 = 3_000;
 /// A command that was refused is tried again after a time between these, if nothing changes before.
@@ -103,7 +106,7 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// None came.
     Failed(Failure),
-    /// It is to be executed by this node.
+    /// It is to be executed by this node; or it is a part, and to be dealt out again.
     Here(Box<Forward>),
 }
 
@@ -174,6 +177,12 @@ impl Forward {
             reply: Vec::new(),
             reply_begun: None,
         }
+    }
+
+    /// The same, given up at `deadline` at the latest.
+    pub(crate) fn due_by(mut self, deadline: Time) -> Self {
+        self.deadline = self.deadline.min(deadline);
+        self
     }
 
     /// Which attempt it is, counting those that found an owner of the same topology wrong.
@@ -367,7 +376,7 @@ impl Forwards {
             ForwardStatus::Moved if knows >= epoch => {
                 // It finds no other way.
                 if forward.range.is_none() {
-                    return self.fail(&forward, Failure::NotExecuted);
+                    return self.drop_lost(forward);
                 }
                 if knows == forward.epoch_sent {
                     if forward.hops == HOPS_MAX {
@@ -413,19 +422,27 @@ impl Forwards {
     }
 
     /// A new topology: what is on its way to a node that does not own its keys any more is not waited
-    /// for. Of what may be executed once only that node, while it is a member, still says what became.
+    /// for. Of what may be executed once only that node says what became, while it is a member, or lingers
+    /// after it has left.
     pub(crate) fn handle_owners(
         &mut self,
         now: Time,
         is_owner: impl Fn(NodeId, Range) -> bool,
         is_member: impl Fn(NodeId) -> bool,
     ) {
+        let is_left = |forward: &Forward| {
+            let range = forward.range.filter(|_| !forward.may_read_replica);
+            range.is_some_and(|range| !is_owner(forward.node, range))
+        };
         self.give_up(true, now, |forward| {
-            let is_left = |range| !is_owner(forward.node, range);
-            !forward.may_read_replica
-                && forward.range.is_some_and(is_left)
-                && (forward.is_idempotent || !is_member(forward.node))
+            forward.is_idempotent && is_left(forward)
         });
+        let sent = self.places.iter_mut();
+        for forward in sent.filter_map(|place| place.forward.as_mut()) {
+            if is_left(forward) && !is_member(forward.node) {
+                forward.deadline = forward.deadline.min(now.plus_ms(LINGER_MS));
+            }
+        }
     }
 
     /// Keeps a command until the topology or a link has changed, or for a while.
@@ -474,9 +491,13 @@ impl Forwards {
         });
     }
 
-    /// A command whose node is no member any more, and that is meant for no other.
-    pub(crate) fn drop_lost(&mut self, forward: &Forward) {
-        self.fail(forward, Failure::NotExecuted);
+    /// A command that its node did not execute, and that is meant for no other. Whoever dealt out parts
+    /// gets it back.
+    pub(crate) fn drop_lost(&mut self, forward: Box<Forward>) {
+        match forward.destination.target {
+            Target::Part(_) => self.give_back(forward),
+            Target::Hole(_) => self.fail(&forward, Failure::NotExecuted),
+        }
     }
 
     /// Gives up what is past its deadline.
@@ -522,7 +543,9 @@ mod tests {
     use fulmar_protocol::resp::RespVersion;
 
     use super::Target;
-    use super::{Destination, FORWARD_MS_MAX, Failure, Forward, Forwards, Reply, RequestId};
+    use super::{
+        Destination, FORWARD_MS_MAX, Failure, Forward, Forwards, LINGER_MS, Reply, RequestId,
+    };
     use crate::message::ReplyForm;
     use crate::pending::Pending;
     use crate::ring::ConnectionId;
@@ -809,10 +832,16 @@ mod tests {
         forwards.handle_owners(Time(0), is_owner, |node| node == NODE);
         assert_eq!(forwards.take_again().len(), 1, "the first is sent again");
         assert_eq!(forwards.handle_reply(once, b":2\r\n", true), Ok(()));
-        insert(&mut forwards, forward(3, false));
+        // One that has left lingers, and says that it was not executed, or does not say anything any more.
+        let id = insert(&mut forwards, forward(3, false));
+        insert(&mut forwards, forward(4, false));
         forwards.handle_owners(Time(0), is_owner, |_| false);
-        let expected = [(2, Ok(b":2\r\n".to_vec())), (3, Err(Failure::Unknown))];
-        assert_eq!(filled(&mut forwards), expected);
+        forwards.handle_status(&status(id, ForwardStatus::Moved, 6), Epoch(6), Time(0));
+        assert_eq!(forwards.take_again().len(), 1, "the third is sent again");
+        forwards.expire(Time(LINGER_MS - 1));
+        assert_eq!(filled(&mut forwards), [(2, Ok(b":2\r\n".to_vec()))]);
+        forwards.expire(Time(LINGER_MS));
+        assert_eq!(filled(&mut forwards), [(4, Err(Failure::Unknown))]);
     }
 
     #[test]

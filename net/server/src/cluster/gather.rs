@@ -1,37 +1,51 @@
 //! A command whose parts are executed by several nodes, and the one reply that theirs make.
 //!
 //! Not atomic: each part is, the whole is not. Parts are asked for in RESP2, whatever the client
-//! speaks; the whole is encoded for the client.
+//! speaks; the whole is encoded for the client. A transaction is a part alone, and asked for as the
+//! client speaks.
+//!
+//! A part that was not executed, since its keys were changing hands, comes back with its arguments, and is
+//! dealt out anew, until a deadline.
 
-use fulmar_cluster::{NodeId, Range};
+use fulmar_cluster::{Epoch, NodeId, Range, Time};
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec};
 use fulmar_protocol::resp::{Token, next_token};
 
-use super::forwards::{Failure, Reply};
+use super::forwards::{FORWARD_MS_MAX, Failure, Reply};
 use super::view::{Owner, View};
+use crate::pending::Pending;
+
+/// What was not executed is dealt out again after so long, if the topology does not change before.
+const RETRY_MS: u64 = 20;
 
 /// Keys of a part, as positions in the whole command's keys; empty where the command has none.
 type Places = Vec<usize>;
 
-/// Who is to execute a part, and its arguments.
-pub(crate) type PartCommand<'a> = (Owner, Vec<&'a [u8]>);
+/// A part that is to be executed.
+pub(crate) struct PartCommand<'a> {
+    /// Its number.
+    pub(crate) part: usize,
+    /// By whom.
+    pub(crate) owner: Owner,
+    pub(crate) args: Vec<&'a [u8]>,
+}
 
 /// One node's part.
 #[derive(Debug)]
 struct Part {
-    owner: Owner,
     places: Places,
-    reply: Option<Result<Vec<u8>, Failure>>,
+    reply: PartReply,
 }
 
-/// A part that came back to this node while it was under way fails: its keys have moved.
-fn result(reply: Reply) -> Result<Vec<u8>, Failure> {
-    match reply {
-        Reply::Bytes(bytes) => Ok(bytes),
-        Reply::Failed(failure) => Err(failure),
-        Reply::Here(_) => Err(Failure::NotExecuted),
-    }
+/// What has come of a part.
+#[derive(Debug)]
+enum PartReply {
+    Missing,
+    Bytes(Vec<u8>),
+    Failed(Failure),
+    /// It was not executed, and can be dealt out again.
+    Back(Pending),
 }
 
 /// See the module's head.
@@ -41,6 +55,11 @@ pub(crate) struct Gather {
     keys_count: usize,
     parts: Vec<Part>,
     missing: usize,
+    /// Until when parts that were not executed are dealt out again.
+    deadline: Time,
+    /// The topology by which they were last, and when they may be if it is still in force.
+    epoch: Epoch,
+    retry_at: Time,
 }
 
 /// Why the parts make no reply.
@@ -48,6 +67,8 @@ pub(crate) struct Gather {
 pub(crate) enum Whole {
     /// It was replied.
     Replied,
+    /// This is it.
+    Bytes(Vec<u8>),
     /// A node answered with this error, as RESP without its `-` and line end.
     Error(Vec<u8>),
     /// A node did not answer.
@@ -55,77 +76,183 @@ pub(crate) enum Whole {
 }
 
 impl Gather {
-    /// Takes a command on keys of several nodes apart. Gives for each part its owner and arguments.
-    pub(crate) fn by_keys<'a>(
+    /// Of a command that is given its parts now.
+    pub(crate) fn new(id: CommandId, now: Time) -> Self {
+        Self {
+            id,
+            keys_count: 0,
+            parts: Vec::new(),
+            missing: 0,
+            deadline: now.plus_ms(FORWARD_MS_MAX),
+            epoch: Epoch(0),
+            retry_at: Time(0),
+        }
+    }
+
+    /// Deals out a command on keys of several nodes, or on none: then to all members. Gives its parts.
+    pub(crate) fn deal<'a>(
+        &mut self,
         spec: &CommandSpec,
         args: &[&'a [u8]],
         view: &View,
-    ) -> (Self, Vec<PartCommand<'a>>) {
-        let step = usize::from(spec.keys.step).max(1);
-        let mut parts: Vec<Part> = Vec::new();
-        let mut commands: Vec<PartCommand<'_>> = Vec::new();
-        let mut keys_count = 0;
-        for (place, at) in spec.key_positions(args.len()).enumerate() {
-            let owner = view.owner(Range::of(args[at]));
-            let found = parts.iter().position(|part| part.owner == owner);
-            let index = found.unwrap_or_else(|| {
-                parts.push(Part::new(owner));
-                commands.push((owner, vec![args[0]]));
-                parts.len() - 1
-            });
-            parts[index].places.push(place);
-            let end = (at + step).min(args.len());
-            commands[index].1.extend_from_slice(&args[at..end]);
-            keys_count += 1;
+        now: Time,
+    ) -> Vec<PartCommand<'a>> {
+        self.note_dealt(view, now);
+        self.keys_count = spec.key_positions(args.len()).count();
+        if self.keys_count == 0 {
+            return self.deal_everywhere(args, view);
         }
-        (Self::new(spec.id, keys_count, parts), commands)
+        let places: Vec<usize> = (0..self.keys_count).collect();
+        self.deal_by_keys(spec, args, &places, view)
     }
 
-    /// Has all members execute a command. Gives the order of its parts.
-    pub(crate) fn everywhere(id: CommandId, view: &View) -> (Self, Vec<Owner>) {
+    /// Of a command that one node executes as a whole. Gives its part.
+    pub(crate) fn deal_whole(&mut self, view: &View, now: Time) -> usize {
+        self.note_dealt(view, now);
+        self.add()
+    }
+
+    fn note_dealt(&mut self, view: &View, now: Time) {
+        self.epoch = view.topology().epoch();
+        self.retry_at = now.plus_ms(RETRY_MS);
+    }
+
+    /// `places` are those of the arguments' keys in the whole command.
+    fn deal_by_keys<'a>(
+        &mut self,
+        spec: &CommandSpec,
+        args: &[&'a [u8]],
+        places: &[usize],
+        view: &View,
+    ) -> Vec<PartCommand<'a>> {
+        let step = usize::from(spec.keys.step).max(1);
+        let mut commands: Vec<PartCommand<'_>> = Vec::new();
+        for (at, &place) in spec.key_positions(args.len()).zip(places) {
+            let owner = view.owner(Range::of(args[at]));
+            let found = commands.iter().position(|command| command.owner == owner);
+            let index = found.unwrap_or_else(|| {
+                let (part, args) = (self.add(), vec![args[0]]);
+                commands.push(PartCommand { part, owner, args });
+                commands.len() - 1
+            });
+            let command = &mut commands[index];
+            self.parts[command.part].places.push(place);
+            let end = (at + step).min(args.len());
+            command.args.extend_from_slice(&args[at..end]);
+        }
+        commands
+    }
+
+    fn deal_everywhere<'a>(&mut self, args: &[&'a [u8]], view: &View) -> Vec<PartCommand<'a>> {
         let owner = |node: NodeId| match node {
             node if node == view.own() => Owner::Own,
             node => Owner::Node(node),
         };
         let members = view.topology().members().iter();
-        let owners: Vec<Owner> = members.map(|member| owner(member.id)).collect();
-        let parts = owners.iter().map(|&owner| Part::new(owner)).collect();
-        (Self::new(id, 0, parts), owners)
+        let mut command = |owner| PartCommand {
+            part: self.add(),
+            owner,
+            args: args.to_vec(),
+        };
+        members.map(|member| command(owner(member.id))).collect()
     }
 
-    fn new(id: CommandId, keys_count: usize, parts: Vec<Part>) -> Self {
-        Self {
-            id,
-            keys_count,
-            missing: parts.len(),
-            parts,
-        }
+    fn add(&mut self) -> usize {
+        self.parts.push(Part {
+            places: Places::new(),
+            reply: PartReply::Missing,
+        });
+        self.missing += 1;
+        self.parts.len() - 1
     }
 
     pub(crate) fn id(&self) -> CommandId {
         self.id
     }
 
+    /// Until when it is tried.
+    pub(crate) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
     /// Brings a part's reply; true if it was the last one missing.
     pub(crate) fn fill(&mut self, part: usize, reply: Reply) -> bool {
+        self.put(
+            part,
+            match reply {
+                Reply::Bytes(bytes) => PartReply::Bytes(bytes),
+                Reply::Failed(failure) => PartReply::Failed(failure),
+                Reply::Here(forward) => PartReply::Back(forward.args),
+            },
+        );
+        self.is_complete()
+    }
+
+    /// Notes that a part cannot be executed now.
+    pub(crate) fn put_back(&mut self, part: usize, args: Pending) {
+        self.put(part, PartReply::Back(args));
+    }
+
+    fn put(&mut self, part: usize, reply: PartReply) {
         if let Some(part) = self.parts.get_mut(part)
-            && part.reply.is_none()
+            && matches!(part.reply, PartReply::Missing)
         {
-            part.reply = Some(result(reply));
+            part.reply = reply;
             self.missing -= 1;
         }
-        self.is_complete()
     }
 
     pub(crate) fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
+    /// Whether, once it is complete, some parts are to be dealt out again, and whether that is now.
+    pub(crate) fn wants_again(&self, epoch: Epoch, now: Time) -> Option<bool> {
+        let is_back = |part: &Part| matches!(part.reply, PartReply::Back(_));
+        let is_open = now < self.deadline && self.parts.iter().any(is_back);
+        is_open.then_some(epoch != self.epoch || now >= self.retry_at)
+    }
+
+    /// Deals out the parts again that were not executed, and hands the new ones to `send`. Of a command
+    /// that all members execute all parts: keys may have moved to one that had executed its.
+    pub(crate) fn deal_again(
+        &mut self,
+        spec: &CommandSpec,
+        view: &View,
+        now: Time,
+        mut send: impl FnMut(&mut Self, Vec<PartCommand<'_>>),
+    ) {
+        self.note_dealt(view, now);
+        let is_back = |part: &mut Part| matches!(part.reply, PartReply::Back(_));
+        let back: Vec<Part> = self.parts.extract_if(.., is_back).collect();
+        for part in back {
+            let PartReply::Back(args) = part.reply else {
+                unreachable!("they were chosen so");
+            };
+            let is_everywhere = self.keys_count == 0;
+            if is_everywhere {
+                self.parts.clear();
+            }
+            args.with_argv(|argv| {
+                let commands = if is_everywhere {
+                    self.deal_everywhere(argv.args, view)
+                } else {
+                    self.deal_by_keys(spec, argv.args, &part.places, view)
+                };
+                send(self, commands);
+            });
+            if is_everywhere {
+                return;
+            }
+        }
+    }
+
     /// Memory held, in bytes.
     pub(crate) fn bytes_held(&self) -> usize {
         let held = |part: &Part| match &part.reply {
-            Some(Ok(reply)) => reply.capacity(),
-            _ => 0,
+            PartReply::Bytes(reply) => reply.capacity(),
+            PartReply::Back(args) => args.bytes_held(),
+            PartReply::Missing | PartReply::Failed(_) => 0,
         };
         let places: usize = self.parts.iter().map(|part| part.places.capacity()).sum();
         self.parts.iter().map(held).sum::<usize>() + places * size_of::<usize>()
@@ -137,10 +264,17 @@ impl Gather {
         let mut replies = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match &part.reply {
-                Some(Ok(reply)) => replies.push(reply.as_slice()),
-                Some(Err(failure)) => return Whole::Failed(*failure),
-                None => return Whole::Failed(Failure::Unknown),
+                PartReply::Bytes(reply) => replies.push(reply.as_slice()),
+                PartReply::Failed(failure) => return Whole::Failed(*failure),
+                PartReply::Back(_) => return Whole::Failed(Failure::NotExecuted),
+                PartReply::Missing => return Whole::Failed(Failure::Unknown),
             }
+        }
+        if self.id == CommandId::Exec {
+            return match replies[..] {
+                [reply] => Whole::Bytes(reply.to_vec()),
+                _ => Whole::Failed(Failure::Unknown),
+            };
         }
         for reply in &replies {
             if let Some(Token::Error(text)) = next_token(&mut &**reply) {
@@ -179,16 +313,6 @@ impl Gather {
         }
         sink.array(values.len());
         values.into_iter().try_for_each(|value| put(value, sink))
-    }
-}
-
-impl Part {
-    fn new(owner: Owner) -> Self {
-        Self {
-            owner,
-            places: Places::new(),
-            reply: None,
-        }
     }
 }
 
@@ -243,23 +367,64 @@ fn sum(replies: &[&[u8]], sink: &mut dyn ReplySink) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use fulmar_protocol::command::table::lookup;
+    use fulmar_cluster::{Epoch, NodeId, Time};
+    use fulmar_protocol::command::Argv;
+    use fulmar_protocol::command::table::{CommandId, lookup};
     use fulmar_protocol::resp::{Encoder, RespVersion};
 
-    use super::{Gather, Whole};
-    use crate::cluster::forwards::{Failure, Reply};
+    use super::{FORWARD_MS_MAX, Gather, Whole};
+    use crate::cluster::forwards::{Destination, Failure, Forward, Reply, Target};
     use crate::cluster::view::Owner;
     use crate::cluster::way::tests::view;
+    use crate::message::ReplyForm;
+    use crate::pending::Pending;
+    use crate::ring::ConnectionId;
 
     fn apart(command: &str) -> (Gather, Vec<(Owner, String)>) {
         let args: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         let spec = lookup(&args).expect("a command");
-        let (gather, commands) = Gather::by_keys(spec, &args, &view());
-        let text = |args: Vec<&[u8]>| String::from_utf8(args.join(&b' ')).expect("text");
-        let texts = commands
-            .into_iter()
-            .map(|(owner, args)| (owner, text(args)));
+        let mut gather = Gather::new(spec.id, Time(0));
+        let commands = gather.deal(spec, &args, &view(), Time(0));
+        let texts = commands.iter().map(|one| (one.owner, text(&one.args)));
         (gather, texts.collect())
+    }
+
+    fn text(args: &[&[u8]]) -> String {
+        String::from_utf8(args.join(&b' ')).expect("text")
+    }
+
+    /// A part that was not executed.
+    fn back(text: &str) -> Reply {
+        let args: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
+        let argv = Argv {
+            args: &args,
+            staged: &[],
+        };
+        let destination = Destination {
+            connection: ConnectionId::new(0, 0),
+            target: Target::Part(0),
+            form: ReplyForm::Resp(RespVersion::Resp2),
+        };
+        let args = Pending::new(&argv, Vec::new());
+        let node = NodeId(2);
+        Reply::Here(Box::new(Forward::new(
+            destination,
+            args,
+            false,
+            node,
+            None,
+            Time(0),
+        )))
+    }
+
+    /// Deals out what came back; the new parts.
+    fn again(gather: &mut Gather, id: CommandId) -> Vec<(usize, Owner, String)> {
+        let mut parts = Vec::new();
+        gather.deal_again(id.spec(), &view(), Time(20), |_, commands| {
+            let commands = commands.iter();
+            parts.extend(commands.map(|one| (one.part, one.owner, text(&one.args))));
+        });
+        parts
     }
 
     fn whole(gather: &Gather) -> Result<String, Whole> {
@@ -298,6 +463,61 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_executed_is_dealt_out_again() {
+        let epoch = view().topology().epoch();
+        let (mut gather, _) = apart("MGET bar foo hello");
+        assert!(!gather.fill(1, Reply::Bytes(b"*1\r\n$1\r\nF\r\n".to_vec())));
+        // Since it was sent, one of its keys has come to this node.
+        assert!(gather.fill(0, back("MGET foo hello")));
+        assert_eq!(gather.wants_again(epoch, Time(19)), Some(false), "a pause");
+        assert_eq!(gather.wants_again(epoch.next(), Time(19)), Some(true));
+        assert_eq!(gather.wants_again(epoch, Time(20)), Some(true));
+        let parts = again(&mut gather, CommandId::MGet);
+        let own = (1, Owner::Own, "MGET foo".to_owned());
+        assert_eq!(
+            parts,
+            [own, (2, Owner::Node(NodeId(2)), "MGET hello".into())]
+        );
+        assert_eq!(
+            gather.wants_again(epoch, Time(30)),
+            None,
+            "they are missing"
+        );
+        gather.fill(1, Reply::Bytes(b"*1\r\n$1\r\nB\r\n".to_vec()));
+        assert!(gather.fill(2, Reply::Bytes(b"*1\r\n$1\r\nH\r\n".to_vec())));
+        let reply = "*3\r\n$1\r\nB\r\n$1\r\nF\r\n$1\r\nH\r\n";
+        assert_eq!(whole(&gather), Ok(reply.into()));
+    }
+
+    #[test]
+    fn counts_of_what_was_executed_stay_and_time_ends_it() {
+        let (mut gather, _) = apart("DEL foo bar");
+        gather.fill(0, Reply::Bytes(b":1\r\n".to_vec()));
+        gather.fill(1, back("DEL bar"));
+        assert_eq!(again(&mut gather, CommandId::Del).len(), 1);
+        gather.fill(1, Reply::Bytes(b":1\r\n".to_vec()));
+        assert_eq!(whole(&gather), Ok(":2\r\n".into()));
+        let (mut gather, _) = apart("DEL foo bar");
+        gather.fill(0, Reply::Bytes(b":1\r\n".to_vec()));
+        gather.fill(1, back("DEL bar"));
+        assert_eq!(gather.wants_again(Epoch(9), Time(FORWARD_MS_MAX)), None);
+        assert_eq!(whole(&gather), Err(Whole::Failed(Failure::NotExecuted)));
+    }
+
+    #[test]
+    fn a_command_for_all_members_begins_anew_with_one_that_left() {
+        let (mut gather, _) = apart("DBSIZE");
+        gather.fill(0, Reply::Bytes(b":5\r\n".to_vec()));
+        gather.fill(1, back("DBSIZE"));
+        let parts = again(&mut gather, CommandId::DbSize);
+        let numbers: Vec<usize> = parts.iter().map(|part| part.0).collect();
+        assert_eq!(numbers, [0, 1]);
+        gather.fill(0, Reply::Bytes(b":5\r\n".to_vec()));
+        gather.fill(1, Reply::Bytes(b":3\r\n".to_vec()));
+        assert_eq!(whole(&gather), Ok(":8\r\n".into()));
+    }
+
+    #[test]
     fn a_part_that_failed_fails_the_whole() {
         let (mut gather, _) = apart("DEL foo bar");
         gather.fill(0, Reply::Bytes(b":1\r\n".to_vec()));
@@ -315,16 +535,15 @@ mod tests {
 
     #[test]
     fn a_random_key_is_that_of_any_node_that_has_one() {
-        let id = lookup(&[b"randomkey"]).expect("it").id;
-        let (mut gather, _) = Gather::everywhere(id, &view());
+        let (mut gather, _) = apart("RANDOMKEY");
         gather.fill(0, Reply::Bytes(b"$-1\r\n".to_vec()));
         gather.fill(1, Reply::Bytes(b"$1\r\nb\r\n".to_vec()));
         assert_eq!(whole(&gather), Ok("$1\r\nb\r\n".into()));
-        let (mut gather, _) = Gather::everywhere(id, &view());
+        let (mut gather, _) = apart("RANDOMKEY");
         gather.fill(0, Reply::Bytes(b"$1\r\na\r\n".to_vec()));
         gather.fill(1, Reply::Bytes(b"$1\r\nb\r\n".to_vec()));
         assert_eq!(whole(&gather), Ok("$1\r\nb\r\n".into()), "by an odd number");
-        let (mut gather, _) = Gather::everywhere(id, &view());
+        let (mut gather, _) = apart("RANDOMKEY");
         gather.fill(0, Reply::Bytes(b"$-1\r\n".to_vec()));
         gather.fill(1, Reply::Bytes(b"$-1\r\n".to_vec()));
         assert_eq!(whole(&gather), Ok("_\r\n".into()));
@@ -332,8 +551,7 @@ mod tests {
 
     #[test]
     fn keys_of_all_nodes_are_one_list() {
-        let (mut gather, owners) =
-            Gather::everywhere(lookup(&[b"keys", b"*"]).expect("it").id, &view());
+        let (mut gather, owners) = apart("KEYS *");
         assert_eq!(owners.len(), 2);
         gather.fill(0, Reply::Bytes(b"*1\r\n$1\r\na\r\n".to_vec()));
         gather.fill(1, Reply::Bytes(b"*2\r\n$1\r\nb\r\n$1\r\nc\r\n".to_vec()));

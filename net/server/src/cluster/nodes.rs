@@ -233,7 +233,7 @@ impl<'n> Nodes<'n> {
         if has_room {
             self.forwards.push_again(forward, self.now);
         } else {
-            self.forwards.drop_lost(&forward);
+            self.forwards.drop_lost(forward);
         }
     }
 
@@ -245,7 +245,7 @@ impl<'n> Nodes<'n> {
             if forward.range.is_some() {
                 return Some(forward);
             }
-            self.forwards.drop_lost(&forward);
+            self.forwards.drop_lost(forward);
             return None;
         };
         let epoch = view.topology().epoch();

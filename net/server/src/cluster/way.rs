@@ -80,8 +80,18 @@ fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) ->
     }
     match first_owner {
         Owner::Own => Way::Here,
+        // Its keys may move to different nodes while it is under way.
+        Owner::Node(_) if can_be_taken_apart(spec.id) && has_several_ranges(spec, args) => {
+            Way::Apart
+        }
         Owner::Node(node) => Way::To(node),
     }
+}
+
+fn has_several_ranges(spec: &CommandSpec, args: &[&[u8]]) -> bool {
+    let mut ranges = spec.keys_in(args).map(|key| Slot::of(key).range());
+    let first = ranges.next();
+    ranges.any(|range| Some(range) != first)
 }
 
 /// Whether the parts of a command, executed by different nodes, make the whole: its keys don't
@@ -151,7 +161,8 @@ pub(super) mod tests {
     fn plain_clients_are_served_wherever_the_keys_are() {
         assert_eq!(of("get foo", PLAIN), Way::Here);
         assert_eq!(of("get bar", PLAIN), Way::To(NodeId(2)));
-        assert_eq!(of("mget bar hello", PLAIN), Way::To(NodeId(2)));
+        assert_eq!(of("mget {bar}1 {bar}2", PLAIN), Way::To(NodeId(2)));
+        assert_eq!(of("mget bar hello", PLAIN), Way::Apart);
         assert_eq!(of("mget foo bar", PLAIN), Way::Apart);
         assert_eq!(of("mset foo 1 bar 2", PLAIN), Way::Apart);
         assert_eq!(of("msetnx foo 1 bar 2", PLAIN), Way::CrossSlot);

@@ -61,6 +61,8 @@ pub(crate) struct RespSession {
     questions_count: usize,
     /// The node that has the keys of the transaction's queue, once one is queued.
     queue_owner: Option<Owner>,
+    /// Since when its EXEC waits for its keys to have changed hands.
+    exec_since: Option<fulmar_cluster::Time>,
     is_quitting: bool,
 }
 
@@ -84,6 +86,7 @@ impl RespSession {
             writes: None,
             questions_count: 0,
             queue_owner: None,
+            exec_since: None,
             is_quitting: false,
         }
     }
@@ -453,8 +456,9 @@ impl RespSession {
             {
                 None => {}
                 Some(Obstacle::ForNow) => return Outcome::Busy,
+                Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Wait,
                 Some(Obstacle::Moved) => {
-                    release(self.transaction.abandon(), context.dispatcher);
+                    self.end_queue(context);
                     return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
                 }
             }

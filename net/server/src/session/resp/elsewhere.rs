@@ -1,6 +1,6 @@
 //! Commands whose keys are not all here: sent on, taken apart, or answered with where to go.
 
-use fulmar_cluster::{Range, Slot};
+use fulmar_cluster::{Range, Slot, Time};
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
@@ -10,8 +10,8 @@ use fulmar_shard::{Outcome as Executed, Route, ShardMask, StagedChain, execute, 
 
 use super::{Context, RespSession, held};
 use crate::cluster::{
-    Asker, Destination, Failure, Forward, Gather, Owner, Reply, Serving, Target, View, Way, Whole,
-    way,
+    Asker, Destination, Failure, Forward, Gather, Owner, PartCommand, Reply, Serving, Target, View,
+    Way, Whole, way,
 };
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
@@ -37,7 +37,7 @@ impl RespSession {
                 timeout_ms,
             }) => return Some(self.begin_wait(*replicas, *timeout_ms, context)),
             Command::Connection(ConnectionCommand::Multi | ConnectionCommand::Discard) => {
-                self.queue_owner = None;
+                (self.queue_owner, self.exec_since) = (None, None);
                 return None;
             }
             Command::Connection(ConnectionCommand::Watch { keys }) => {
@@ -180,42 +180,18 @@ impl RespSession {
         if !nodes.is_some_and(|nodes| nodes.has_room(most, context.id)) {
             return Outcome::Wait;
         }
-        let (mut gather, parts) = if spec.keys_in(argv.args).next().is_some() {
-            Gather::by_keys(spec, argv.args, view)
-        } else {
-            let (gather, owners) = Gather::everywhere(spec.id, view);
-            let whole = |owner| (owner, argv.args.to_vec());
-            (gather, owners.into_iter().map(whole).collect())
-        };
-        let own = parts.iter().position(|(owner, _)| *owner == Owner::Own);
-        if let Some(part) = own {
-            match execute_part(spec, &parts[part].1, context) {
-                Some(reply) => {
-                    gather.fill(part, Reply::Bytes(reply));
-                }
+        let now = Time(context.dispatcher.now().time.0);
+        let mut gather = Gather::new(spec.id, now);
+        let parts = gather.deal(spec, argv.args, view, now);
+        // This node's first: if it cannot be executed now, nothing has been sent.
+        let own = parts.iter().find(|part| part.owner == Owner::Own);
+        if let Some(own) = own {
+            match execute_part(spec, &own.args, context) {
+                Some(reply) => gather.fill(own.part, Reply::Bytes(reply)),
                 None => return Outcome::Busy,
-            }
-        }
-        let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
-        let connection = context.id;
-        let Some(nodes) = context.dispatcher.nodes_mut() else {
-            return Outcome::Busy;
-        };
-        for (part, (owner, args)) in parts.iter().enumerate() {
-            let Owner::Node(node) = *owner else {
-                continue;
             };
-            let destination = Destination {
-                connection,
-                target: Target::Part(part),
-                form: ReplyForm::Resp(RespVersion::Resp2),
-            };
-            let argv = Argv { args, staged: &[] };
-            let args = Pending::new(&argv, Vec::new());
-            let is_idempotent = !spec.is_write() || spec.id == CommandId::MSet;
-            let forward = Forward::new(destination, args, is_idempotent, node, None, now);
-            nodes.forward(forward);
         }
+        send_parts(spec, &gather, &parts, context);
         self.gather = Some(Box::new(gather));
         Outcome::Done
     }
@@ -237,6 +213,12 @@ impl RespSession {
         if !gather.is_complete() {
             return false;
         }
+        if self.gather_again(context) {
+            return self.gather.is_none();
+        }
+        let Some(gather) = self.gather.take() else {
+            return true;
+        };
         let out = context.output.writer();
         let start = out.len();
         // Which node's key a RANDOMKEY gives; without random numbers, the first's.
@@ -245,6 +227,10 @@ impl RespSession {
         let mut outcome = Executed::Failed;
         match whole {
             Whole::Replied => outcome = Executed::Done,
+            Whole::Bytes(reply) => {
+                out.extend_from_slice(&reply);
+                outcome = Executed::Done;
+            }
             Whole::Error(text) => {
                 out.truncate(start);
                 out.push(b'-');
@@ -256,10 +242,84 @@ impl RespSession {
                 Encoder::new(out, self.client.version()).error(&error_of(failure));
             }
         }
+        if gather.id() == CommandId::Exec {
+            self.end_queue(context);
+        }
         context.dispatcher.count(gather.id(), outcome);
-        self.gather = None;
         true
     }
+
+    /// Has what was not executed executed, if something was not; true if so, be it now or after a pause.
+    fn gather_again(&mut self, context: &mut Context<'_, '_>) -> bool {
+        let now = Time(context.dispatcher.now().time.0);
+        let Some(nodes) = context.dispatcher.nodes_mut() else {
+            return false;
+        };
+        let (Some(view), Some(gather)) = (nodes.view().cloned(), &mut self.gather) else {
+            return false;
+        };
+        let Some(is_time) = gather.wants_again(view.topology().epoch(), now) else {
+            return false;
+        };
+        if !is_time {
+            nodes.hold(context.id);
+            return true;
+        }
+        if gather.id() == CommandId::Exec {
+            self.exec_again(&view, context);
+            return true;
+        }
+        let spec = gather.id().spec();
+        gather.deal_again(spec, &view, now, |gather, parts| {
+            for own in parts.iter().filter(|part| part.owner == Owner::Own) {
+                match execute_part(spec, &own.args, context) {
+                    Some(reply) => {
+                        gather.fill(own.part, Reply::Bytes(reply));
+                    }
+                    None => gather.put_back(own.part, pending(&own.args)),
+                }
+            }
+            send_parts(spec, gather, &parts, context);
+        });
+        if gather.is_complete()
+            && let Some(nodes) = context.dispatcher.nodes_mut()
+        {
+            nodes.hold(context.id);
+        }
+        true
+    }
+}
+
+/// Sends the parts of other nodes to them.
+fn send_parts(
+    spec: &CommandSpec,
+    gather: &Gather,
+    parts: &[PartCommand<'_>],
+    context: &mut Context<'_, '_>,
+) {
+    let now = Time(context.dispatcher.now().time.0);
+    let connection = context.id;
+    let Some(nodes) = context.dispatcher.nodes_mut() else {
+        return;
+    };
+    for part in parts {
+        let Owner::Node(node) = part.owner else {
+            continue;
+        };
+        let destination = Destination {
+            connection,
+            target: Target::Part(part.part),
+            form: ReplyForm::Resp(RespVersion::Resp2),
+        };
+        let is_idempotent = !spec.is_write() || spec.id == CommandId::MSet;
+        let args = pending(&part.args);
+        let forward = Forward::new(destination, args, is_idempotent, node, None, now);
+        nodes.forward(forward.due_by(gather.deadline()));
+    }
+}
+
+fn pending(args: &[&[u8]]) -> Pending {
+    Pending::new(&Argv { args, staged: &[] }, Vec::new())
 }
 
 /// What a client is told whose command got no reply.

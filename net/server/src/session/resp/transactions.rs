@@ -1,13 +1,13 @@
 //! Transactions in a cluster: a queue belongs to the node that has its keys, and is executed there as
 //! a whole.
 
-use fulmar_cluster::Slot;
+use fulmar_cluster::{Range, Slot, Time};
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, CommandError};
-use fulmar_shard::{Outcome as Executed, StagedChain};
+use fulmar_shard::StagedChain;
 
 use super::{Context, RespSession, release};
-use crate::cluster::{Destination, Forward, Owner, Target, View, Way, way};
+use crate::cluster::{Destination, FORWARD_MS_MAX, Forward, Gather, Owner, Target, View, Way, way};
 use crate::dispatch::{Dispatcher, Outcome};
 use crate::message::ReplyForm;
 use crate::pending::Pending;
@@ -136,22 +136,82 @@ impl RespSession {
             return Some(Outcome::Wait);
         }
         self.note_writes(CommandId::Exec.spec(), &[], context);
-        let now = fulmar_cluster::Time(context.dispatcher.now().time.0);
+        let now = Time(context.dispatcher.now().time.0);
         let nodes = context.dispatcher.nodes_mut()?;
         if !nodes.has_room(1, context.id) {
             return Some(Outcome::Wait);
         }
-        let args = bundle(&self.transaction);
+        let view = nodes.view()?;
+        let mut gather = Gather::new(CommandId::Exec, self.exec_since.unwrap_or(now));
+        let part = gather.deal_whole(view, now);
         let destination = Destination {
             connection: context.id,
-            target: Target::Hole(context.output.reserve()),
+            target: Target::Part(part),
             form: ReplyForm::Resp(self.client.version()),
         };
-        nodes.forward(Forward::new(destination, args, false, node, None, now));
+        let args = bundle(&self.transaction);
+        let forward = Forward::new(destination, args, false, node, None, now);
+        nodes.forward(forward.due_by(gather.deadline()));
+        self.gather = Some(Box::new(gather));
+        Some(Outcome::Done)
+    }
+
+    /// EXEC of keys that have moved since they were queued here: true if it is tried again, by whoever has
+    /// them now. A client that knows the map is told instead, and so is one that watches keys or queued long
+    /// values.
+    pub(super) fn follow_queue(&mut self, context: &mut Context<'_, '_>) -> bool {
+        let now = Time(context.dispatcher.now().time.0);
+        let since = *self.exec_since.get_or_insert(now);
+        let is_late = now.ms_since(since) >= FORWARD_MS_MAX;
+        if is_late || self.asker().knows_the_map || !self.transaction.is_portable() {
+            return false;
+        }
+        let Some(nodes) = context.dispatcher.nodes_mut() else {
+            return false;
+        };
+        nodes.hold(context.id);
+        let view = nodes.view().cloned();
+        if let Some(owner) = view.and_then(|view| self.owner_of_queue(&view)) {
+            self.queue_owner = Some(owner);
+        }
+        true
+    }
+
+    /// EXEC was not executed: its keys were changing hands. It is run once more, by whoever has them now.
+    pub(super) fn exec_again(&mut self, view: &View, context: &mut Context<'_, '_>) {
+        let now = Time(context.dispatcher.now().time.0);
+        self.gather = None;
+        self.exec_since.get_or_insert(now);
+        if let Some(owner) = self.owner_of_queue(view) {
+            self.queue_owner = Some(owner);
+        }
+        let argv = Argv {
+            args: &[b"EXEC"],
+            staged: &[],
+        };
+        self.pending = Some(Box::new(Pending::new(&argv, Vec::new())));
+    }
+
+    /// Who has all keys of the queue; `None` if nobody has.
+    fn owner_of_queue(&self, view: &View) -> Option<Owner> {
+        let mut owners = Vec::new();
+        self.transaction.visit_queue(|args| {
+            if let Ok(spec) = lookup(args) {
+                owners.extend(spec.keys_in(args).map(|key| view.owner(Range::of(key))));
+            }
+        });
+        owners.dedup();
+        match owners[..] {
+            [owner] => Some(owner),
+            _ => None,
+        }
+    }
+
+    /// The queue was executed, or never will be.
+    pub(super) fn end_queue(&mut self, context: &mut Context<'_, '_>) {
         release(self.transaction.abandon(), context.dispatcher);
         self.queue_owner = None;
-        context.dispatcher.count(CommandId::Exec, Executed::Done);
-        Some(Outcome::Done)
+        self.exec_since = None;
     }
 }
 
