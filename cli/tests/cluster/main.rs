@@ -167,3 +167,61 @@ fn operators_see_and_steer_a_cluster() {
     assert!(second.join().0.success());
     assert_eq!(count_present(&first), KEYS);
 }
+
+/// The `redis` crate's cluster client, from the address of one node: values of all sizes, whoever has
+/// their keys, and still when a node has left.
+#[test]
+fn a_cluster_client_follows_its_keys() {
+    if !can_serve() {
+        return;
+    }
+    let _alone = alone();
+    let directory = tempdir().expect("a directory");
+    let first_port = free_port();
+    let mut first = Node::start(directory.path(), first_port, None);
+    let mut others = [(); 2].map(|()| Node::start(directory.path(), free_port(), Some(first_port)));
+    for node in &mut others {
+        node.wait_until_ready();
+    }
+    first.wait_until(|node| {
+        let status = node.status();
+        status.is_some_and(|status| status["shortage"]["copies"] == 0)
+    });
+    let client = redis::cluster::ClusterClient::new([format!("redis://127.0.0.1:{first_port}")]);
+    let client = client.expect("an address");
+    let mut connection = client.get_connection().expect("it listens");
+    let sizes = [0, 1, 100, 20_000];
+    let value = |number: usize| match number {
+        7 => vec![b'v'; 3 << 20],
+        _ => vec![b'v'; sizes[number % sizes.len()]],
+    };
+    for number in 0..KEYS {
+        let mut set = redis::cmd("SET");
+        set.arg(key(number)).arg(value(number));
+        set.exec(&mut connection).expect("stored");
+    }
+    let check = |connection: &mut redis::cluster::ClusterConnection| {
+        for number in 0..KEYS {
+            let mut get = redis::cmd("GET");
+            let found: Vec<u8> = get.arg(key(number)).query(connection).expect("answered");
+            assert!(found == value(number), "{} bytes of {number}", found.len());
+        }
+    };
+    check(&mut connection);
+    let mut plain = others[0].connect();
+    let count = redis::cmd("DBSIZE");
+    assert_eq!(count.query::<usize>(&mut plain).expect("answered"), KEYS);
+    let owned = |node: &Node| {
+        node.status().is_some_and(|s| {
+            s["members"].as_array().is_some_and(|all| {
+                all.iter()
+                    .all(|member| member["primaries"].as_u64() > Some(600))
+            })
+        })
+    };
+    assert!(owned(&first), "each node has its third");
+    others[1].terminate();
+    assert!(others[1].join().0.success());
+    // A connection of this client does not ask for the map again when a node refuses to be connected to.
+    check(&mut client.get_connection().expect("it listens"));
+}
