@@ -12,6 +12,7 @@ import random
 import selectors
 import signal
 import socket
+import struct
 import time
 import traceback
 
@@ -97,6 +98,9 @@ class _Link:
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # What a cut network held up must not come to a node, from the kernel, when nobody knows of it
+        # any more: the next load counts from 1 again.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.is_open = True
         loop.open.add(self)
         self.interest = selectors.EVENT_READ | selectors.EVENT_WRITE
