@@ -220,9 +220,11 @@ impl Data {
 
     /// A base counts for nothing, though it has what it had.
     fn note_base(&mut self, range: Range, copies: &Copies, before: Option<&Topology>) {
-        let is_whole =
-            |copies: &Copies| copies.primary == self.me || copies.replicas.contains(&self.me);
-        if before.is_some_and(|before| is_whole(before.copies(range))) && !is_whole(copies) {
+        let was_held = before.is_some_and(|before| before.copies(range).is_held_by(self.me));
+        let is_learner = copies.learners.contains(&self.me);
+        let was_learner = before.is_some_and(|one| one.copies(range).learners.contains(&self.me));
+        let goes_on = copies.is_held_by(self.me) && was_held && (!is_learner || was_learner);
+        if !goes_on {
             let lost = self.held(range).into_iter();
             let lost = lost.map(|write| Deed::Lost { range, write });
             self.deeds.extend(lost);
