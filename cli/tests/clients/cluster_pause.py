@@ -4,6 +4,7 @@ It must not answer from what it remembers: another may have been the primary mea
 above all for commands that already waited in its sockets when it woke.
 """
 
+import glob
 import random
 import sys
 import time
@@ -11,10 +12,12 @@ import time
 from checks import check
 from cluster import Cluster, slot_of
 from cluster_data import is_error, read_all
-from harness import require, wait_until
+from cluster_load import Load
+from harness import Skip, require, wait_until
 from resp import Closed, encode
 
 KEYS = 50
+TEN_YEARS = 10 * 365 * 86_400
 
 
 def keys_of(cluster, node):
@@ -115,6 +118,46 @@ def long_pauses(context):
     with Cluster(context, 3) as cluster:
         for seconds in (10, 60) if context.long else (4,):
             pause_once(context, cluster, generator, seconds, True)
+
+
+@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar")
+def wall_clock_jumps(context):
+    """The wall clock of one node, then of all, is set by an hour and by ten years: nothing happens.
+
+    Needs Debian's `faketime`, and a server that reads its clocks by libc: one that was built with
+    RUSTFLAGS=--cfg=rustix_use_libc.
+    """
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
+    if library is None:
+        raise Skip("libfaketime is not installed")
+    with Cluster(context, 3, start=False) as cluster:
+        offsets = {node: cluster.file(f"clock{node.index}", "+0") for node in cluster.nodes}
+        for node, path in offsets.items():
+            node.wrapper = ["env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={path}",
+                            "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
+        cluster.start()
+        one, keys = cluster.nodes[0], [b"key:%d" % i for i in range(100)]
+        for key in keys:
+            require(one.call("SET", key, "v", "EX", 60) == b"OK", "SET")
+        started, epoch = time.monotonic(), one.cluster_info()["cluster_current_epoch"]
+        with Load(cluster, context.seed, rate=1000) as load:
+            for seconds in (3600, 0, -3600, 0, TEN_YEARS, 0, -TEN_YEARS, 0):
+                for nodes in (cluster.nodes[:1], cluster.nodes):
+                    for node in nodes:
+                        cluster.file(f"clock{node.index}", f"{seconds:+}")
+                    time.sleep(1)
+                    ahead = int(one.call("TIME")[0]) - time.time()
+                    if abs(ahead - seconds) > 2:
+                        raise Skip("the server does not read its clocks by libc")
+            result = load.stop()
+        require(not result.failures(), f"{len(result.failures())} errors: {result.failures()[:3]}")
+        require(result.misses == 0, f"{result.misses} keys lost")
+        now = one.cluster_info()["cluster_current_epoch"]
+        require(now == epoch, f"epoch {now}, it was {epoch}")
+        for key in keys:
+            left = 60 - (time.monotonic() - started) - one.call("PTTL", key) / 1000
+            require(abs(left) < 1, f"{key!r} lives {left:.1f} s shorter than it should")
+        context.note(f"{len(result.samples)} requests, no error, no epoch")
 
 
 if __name__ == "__main__":
