@@ -9,6 +9,9 @@ pub struct Limits {
     pub log_age_ms_max: u64,
     /// Bytes on their way to one follower that are not acknowledged.
     pub window_bytes_max: usize,
+    /// Bytes a second of full syncs, so that a core's clients don't wait for them; `u64::MAX`: as many as can
+    /// be sent.
+    pub sync_bytes_per_second: u64,
 }
 
 /// Share of a core's memory that the log takes unless told otherwise: one part in so many.
@@ -22,6 +25,10 @@ pub const LOG_BYTES_MAX: usize = 1 << 31;
 /// Unacknowledged bytes to one follower unless told otherwise.
 pub const WINDOW_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes a second of a core's full syncs unless told otherwise.
+pub const SYNC_BYTES_PER_SECOND: u64 = 16 << 20;
+/// What was not sent for so long is not made up for.
+pub const SYNC_BURST_MS: u64 = 20;
 /// Batches on their way to one follower that are not acknowledged.
 pub const WINDOW_BATCHES_MAX: usize = 64;
 /// A batch ends with the entry that brings it to so many bytes of keys and values.
@@ -58,8 +65,10 @@ pub const STALL_MS: u64 = 10_000;
 pub const TOUCH_MS: u64 = 60_000;
 /// What was read is told this often.
 pub const TOUCHES_TOLD_MS: u64 = 250;
-/// Keys that were read and are to be told; what is behind does not hear of the oldest.
+/// Keys that were read and are to be told: a ring, of which half is filled between two tellings.
 pub const TOUCHES_BYTES_MAX: usize = 256 * 1024;
+/// Of these, as many are looked at for one batch.
+pub const TOUCHES_PER_BATCH: usize = 512;
 /// Places that remember a key that was told.
 pub const TOUCHES_PLACES: usize = 64 * 1024;
 /// Changes of a range's primary that a copy remembers.
@@ -75,6 +84,7 @@ impl Limits {
             log_bytes_max: (memory_bytes / LOG_MEMORY_DIVISOR).clamp(LOG_BYTES_MIN, LOG_BYTES_MAX),
             log_age_ms_max: LOG_AGE_MS_MAX,
             window_bytes_max: WINDOW_BYTES_MAX,
+            sync_bytes_per_second: SYNC_BYTES_PER_SECOND,
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Replication {
     pub(super) sources: Vec<Source>,
     pub(super) sealed: Vec<NodeId>,
     pub(super) turn: Turn,
-    last_session: u64,
+    pub(super) last_session: u64,
     last_write: Option<Write>,
     keys: KeySet,
     counts: Counts,
@@ -51,6 +51,8 @@ pub struct Replication {
     /// The source whose batch is being applied, and the link whose messages are being taken.
     pub(super) applying: Option<usize>,
     pub(super) hearing: Option<usize>,
+    /// The topology that these messages were said by.
+    heard_epoch: Epoch,
 }
 
 impl Replication {
@@ -84,6 +86,7 @@ impl Replication {
             ignores_terms: false,
             applying: None,
             hearing: None,
+            heard_epoch: Epoch(0),
         }
     }
 
@@ -317,7 +320,7 @@ impl Replication {
     /// Messages of a follower's core arrived. If true, they go to
     /// [`handle_control`](Self::handle_control); else they are repeated or of an earlier session.
     pub fn begin_control(&mut self, header: &Header, now: Time) -> bool {
-        self.hearing = None;
+        (self.hearing, self.heard_epoch) = (None, header.epoch);
         if header.to != self.own {
             return false;
         }
@@ -342,6 +345,8 @@ impl Replication {
             self.hearing = None;
             self.last_session += 1;
             link.begin_session(self.last_session);
+        } else if matches!(control, Control::Refuse { .. }) && self.heard_epoch < self.epoch {
+            // By a topology that is over.
         } else {
             link.handle(control, &self.copies, &self.log);
         }
@@ -390,6 +395,7 @@ impl Replication {
         let mut bench = Bench {
             copies: &mut self.copies,
             log: &mut self.log,
+            touches: &mut self.touches,
             store,
             now,
             ignores_terms: self.ignores_terms,
@@ -444,6 +450,12 @@ impl Replication {
         }
         let is_emptying = self.empty_some(store);
         is_emptying || self.sources.iter().any(Source::is_rewinding)
+    }
+
+    /// When the full sync that waits for its pace goes on; `None` if none waits.
+    #[must_use]
+    pub fn sync_resumes_at(&self) -> Option<Time> {
+        self.turn.resumes_at(self.limits.sync_bytes_per_second)
     }
 
     fn empty_some(&mut self, store: &mut dyn Store) -> bool {

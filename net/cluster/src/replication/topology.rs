@@ -47,6 +47,8 @@ impl Replication {
     ///
     /// O(ranges of this core x copies).
     pub fn handle_topology(&mut self, topology: &Topology, store: &mut dyn Store) {
+        // In between a follower may have been dropped and named again: what was agreed may be void.
+        let has_skipped = topology.epoch() > self.epoch.next();
         self.epoch = topology.epoch();
         self.sealed.clear();
         (self.applying, self.hearing) = (None, None);
@@ -99,6 +101,15 @@ impl Replication {
             copy.role = role;
         }
         self.rebuild_links(topology);
+        if has_skipped {
+            for link in &mut self.links {
+                link.forget_acknowledged();
+                if link.is_connected {
+                    self.last_session += 1;
+                    link.begin_session(self.last_session);
+                }
+            }
+        }
         self.rebuild_sources(store);
         self.check_turn();
     }
@@ -143,6 +154,7 @@ impl Replication {
             if !is_kept || source.is_staging_unfollowed(copies) {
                 source.abort_stage(store);
             }
+            source.forget_refusals();
         }
         self.sources.retain(|source| wanted.contains(&source.from));
         for from in wanted {

@@ -3,15 +3,21 @@
 //!
 //! A key is told once in a while, not at each read: a table remembers what was told last at each of its
 //! places, and forgets it all when a while is over. That is a minute, or less where an eighth of the
-//! items moves to the front in less: then a copy is never further behind its original than that part of
-//! the way to its eviction. What is to be told waits in a ring, whose oldest keys give way.
+//! items of this core moves to the front in less, by reads here, or by writes here or at other primaries: then
+//! a copy is never further behind its original than that part of the way to its eviction, if its node's
+//! memory turns over as fast as this one's. A while is not shorter than the time between two tellings.
+//!
+//! What is to be told waits in a ring. When half of it was filled since the last telling, reads are passed over,
+//! and told when they come again.
 
-use super::limits::{TOUCH_MS, TOUCHES_BYTES_MAX, TOUCHES_PLACES};
+use super::limits::{TOUCH_MS, TOUCHES_BYTES_MAX, TOUCHES_PLACES, TOUCHES_TOLD_MS};
 use super::{Log, LogEntry, LogKind, LogOffset};
 use crate::{Range, Seq, Time};
 
 /// A while ends when one in so many of the items moved to the front.
 const ITEMS_SHARE: usize = 8;
+/// What is added to the ring between two tellings, so that each link has time to read it.
+const BYTES_PER_TELLING: usize = TOUCHES_BYTES_MAX / 2;
 
 /// See the module's head.
 pub(super) struct Touches {
@@ -23,6 +29,9 @@ pub(super) struct Touches {
     began: Time,
     /// Items told or written in this while.
     moved: usize,
+    /// Bytes that may still be added until `filled_at` is a telling ago.
+    bytes_left: usize,
+    filled_at: Time,
 }
 
 impl Touches {
@@ -36,6 +45,8 @@ impl Touches {
             turn: 1,
             began: Time(0),
             moved: 0,
+            bytes_left: BYTES_PER_TELLING,
+            filled_at: Time(0),
         }
     }
 
@@ -46,13 +57,13 @@ impl Touches {
         let told = &mut self.told[place as usize % TOUCHES_PLACES];
         // Odd, as an empty place is not.
         let mark = rest.wrapping_add(self.turn.wrapping_mul(0x9E37_79B9)) | 1;
-        if *told != mark {
+        if *told != mark && self.bytes_left > 0 {
             *told = mark;
             self.add(range, key);
         }
     }
 
-    /// A key was written: its copies move to the front by that.
+    /// A key was written, by this primary or by the one that a copy here is of.
     #[inline]
     pub(super) fn note_write(&mut self) {
         self.moved += 1;
@@ -65,17 +76,30 @@ impl Touches {
             seq: Seq(0),
             kind: LogKind::Changed(key),
         };
+        let before = self.log.head();
         self.log.append(&entry, self.began, |_, _| {});
+        let added = usize::try_from(self.log.head().0 - before.0).unwrap_or(usize::MAX);
+        self.bytes_left = self.bytes_left.saturating_sub(added);
     }
 
     /// Ends the while, if it is time.
     pub(super) fn advance(&mut self, items_count: usize, now: Time) {
-        let is_over = now.ms_since(self.began) >= TOUCH_MS;
-        if is_over || self.moved > items_count / ITEMS_SHARE {
+        if now.ms_since(self.filled_at) >= TOUCHES_TOLD_MS {
+            self.filled_at = now;
+            self.bytes_left = BYTES_PER_TELLING;
+        }
+        let ms = now.ms_since(self.began);
+        let has_moved = ms >= TOUCHES_TOLD_MS && self.moved > items_count / ITEMS_SHARE;
+        if ms >= TOUCH_MS || has_moved {
             self.turn = self.turn.wrapping_add(1);
             self.began = now;
             self.moved = 0;
         }
+    }
+
+    /// Where the next key will be.
+    pub(super) fn head(&self) -> LogOffset {
+        self.log.head()
     }
 
     /// The first key at `offset` or behind it, with its range, and where the next one is.
@@ -95,7 +119,7 @@ const fn halves(hash: u64) -> [u32; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::{ITEMS_SHARE, TOUCH_MS, TOUCHES_BYTES_MAX, Touches};
+    use super::{ITEMS_SHARE, TOUCH_MS, TOUCHES_BYTES_MAX, TOUCHES_TOLD_MS, Touches};
     use crate::replication::LogOffset;
     use crate::{Range, Time};
 
@@ -142,27 +166,48 @@ mod tests {
     fn a_while_ends_when_many_items_moved() {
         let mut touches = Touches::new();
         touches.advance(80, Time(TOUCH_MS));
-        for step in 0..=80 / ITEMS_SHARE {
-            read(&mut touches, b"one");
-            touches.advance(80, Time(TOUCH_MS));
-            assert_eq!(told(&touches).len(), 1, "step {step}");
+        let later = Time(TOUCH_MS + TOUCHES_TOLD_MS);
+        read(&mut touches, b"one");
+        for _ in 1..80 / ITEMS_SHARE {
             touches.note_write();
         }
-        touches.advance(80, Time(TOUCH_MS));
+        touches.advance(80, later);
+        read(&mut touches, b"one");
+        assert_eq!(told(&touches).len(), 1, "an eighth, not more");
+        touches.note_write();
+        touches.advance(80, Time(later.0 - 1));
+        read(&mut touches, b"one");
+        assert_eq!(told(&touches).len(), 1, "not sooner than it can be told");
+        touches.advance(80, later);
         read(&mut touches, b"one");
         assert_eq!(told(&touches).len(), 2);
     }
 
     #[test]
-    fn the_oldest_give_way() {
+    fn what_is_beyond_the_bound_is_told_when_it_is_read_again() {
         let mut touches = Touches::new();
+        touches.advance(1_000_000, Time(TOUCH_MS));
         let count = TOUCHES_BYTES_MAX / 10;
-        for number in 0..count {
-            read(&mut touches, format!("{number:08}").as_bytes());
-        }
-        let keys = told(&touches);
-        assert!(keys.len() * 20 > TOUCHES_BYTES_MAX - 40, "{}", keys.len());
-        assert!(keys.len() < count);
-        assert_eq!(keys[keys.len() - 1], format!("{:08}", count - 1).as_bytes());
+        let read_all = |touches: &mut Touches| {
+            for number in 0..count {
+                read(touches, format!("{number:08}").as_bytes());
+            }
+        };
+        read_all(&mut touches);
+        let first = told(&touches).len();
+        // 20 bytes each; half of the ring.
+        assert!((first * 20).abs_diff(TOUCHES_BYTES_MAX / 2) < 40, "{first}");
+        touches.advance(1_000_000, Time(TOUCH_MS + TOUCHES_TOLD_MS));
+        read_all(&mut touches);
+        let both = told(&touches);
+        assert!(both.len() >= 2 * first - 2, "{} of {first}", both.len());
+        // Those that share a place with another are told twice.
+        let distinct: std::collections::BTreeSet<_> = both.iter().collect();
+        assert!(
+            distinct.len() * 10 > both.len() * 8,
+            "{} of {}",
+            distinct.len(),
+            both.len()
+        );
     }
 }

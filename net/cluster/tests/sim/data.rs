@@ -34,6 +34,7 @@ const LIMITS: Limits = Limits {
     log_bytes_max: 140_000,
     log_age_ms_max: 6_000,
     window_bytes_max: 4 << 20,
+    sync_bytes_per_second: 100_000,
 };
 
 /// The ranges whose items are here.

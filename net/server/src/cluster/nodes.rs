@@ -40,6 +40,8 @@ pub(crate) struct Nodes<'n> {
     /// Connections whose commands wait for the topology or the end of a hold.
     held: Vec<ConnectionId>,
     held_until: Time,
+    /// When a full sync goes on that keeps its pace.
+    sync_at: Option<Time>,
     is_timer_set: bool,
 }
 
@@ -63,6 +65,7 @@ impl<'n> Nodes<'n> {
             budget: Budget::new(bytes_max),
             held: Vec::new(),
             held_until: Time(0),
+            sync_at: None,
             is_timer_set: false,
             view: CachedView::default(),
             links: Links::default(),
@@ -168,10 +171,8 @@ impl<'n> Nodes<'n> {
             return None;
         }
         let held = (!self.held.is_empty()).then_some(self.held_until);
-        let at = [held, self.forwards.next_retry(self.epoch())]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let retry = self.forwards.next_retry(self.epoch());
+        let at = [held, retry, self.sync_at].into_iter().flatten().min()?;
         self.is_timer_set = true;
         Some(at.clamp(self.now.plus_ms(1), self.now.plus_ms(TIMER_MS_MAX)))
     }
@@ -313,7 +314,9 @@ impl<'n> Nodes<'n> {
 
     /// Sends what the own shard has for its copies elsewhere; true if there is more.
     pub(crate) fn replicate(&mut self, shard: &mut Shard, now: Now) -> bool {
-        replicate(shard, &mut self.links, &mut self.broken, now)
+        let left = replicate(shard, &mut self.links, &mut self.broken, now);
+        self.sync_at = left.sync_at;
+        left.is_more
     }
 
     // --- what links bring ---

@@ -25,13 +25,22 @@ impl Broken {
     }
 }
 
-/// Puts on `links` what `shard` has to say; true if there is more.
+/// What is left to be said after a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Left {
+    /// There is more for the next turn.
+    pub(super) is_more: bool,
+    /// A full sync keeps its pace, and goes on at this time.
+    pub(super) sync_at: Option<Time>,
+}
+
+/// Puts on `links` what `shard` has to say.
 pub(super) fn replicate(
     shard: &mut Shard,
     links: &mut Links,
     broken: &mut Broken,
     now: Now,
-) -> bool {
+) -> Left {
     let replicated = shard.replicate(now, |replication, store| {
         end_sessions(replication, store, broken);
         let time = Time(now.time.0);
@@ -44,9 +53,10 @@ pub(super) fn replicate(
         for from in sources {
             tell(from, replication, links, time);
         }
-        is_more
+        let sync_at = replication.sync_resumes_at();
+        Left { is_more, sync_at }
     });
-    replicated.unwrap_or(false)
+    replicated.unwrap_or_default()
 }
 
 fn end_sessions(replication: &mut Replication, store: &mut ShardStore<'_>, broken: &mut Broken) {

@@ -314,6 +314,91 @@ fn a_follower_that_lags_out_of_the_log_gets_what_it_misses() {
     );
 }
 
+/// The follower was dropped and is one again, and its primary learned of the second topology only.
+#[test]
+fn a_follower_of_whose_end_its_primary_never_heard_is_filled_again() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    let write = world.nodes[0].shards[0]
+        .last_write()
+        .expect("it was logged");
+    world.decide_copies(&[1]);
+    world.learn(1);
+    while world.advance() {}
+    assert!(items(&world.nodes[1], range_a(), world.now.time).is_empty());
+    world.decide_copies(&[1, 2]);
+    world.learn_all();
+    let replication = world.nodes[0].replication(range_a());
+    assert_eq!(replication.acknowledged_by(write), 0);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+/// A refusal by a topology that is over by now comes late.
+#[test]
+fn a_refusal_of_the_past_does_not_count() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    let drop_a = |_: &mut World, range: Range, copies: &mut fulmar_cluster::Copies| {
+        if range == range_a() {
+            copies.replicas.clear();
+        }
+    };
+    world.decide(drop_a);
+    world.learn(1);
+    world.run(0, &[b"SET", b"{a}k", b"2"]);
+    let (from, to) = (core(1), core(2));
+    assert!(world.send_batch(from, to));
+    let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    world.deliver_batch(&batch);
+    assert!(world.send_reply(from, to), "it refuses");
+    world.learn(0);
+    world.decide_copies(&[1, 2]);
+    world.learn_all();
+    let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+    let reply = pipe.replies.pop_front().expect("it was told");
+    world.deliver_reply(&reply);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+#[test]
+fn a_full_sync_keeps_its_pace() {
+    let limits = Limits {
+        sync_bytes_per_second: 1_000_000,
+        ..ROOMY.limits
+    };
+    let mut world = World::new(&[1, 1], Sizes { limits, ..ROOMY });
+    for number in 0..200 {
+        let key = format!("{{a}}{number}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 3_000]]);
+    }
+    world.decide_copies(&[1, 2]);
+    world.learn_all();
+    let mut last_ms = 0;
+    for ms in 1..1_000 {
+        world.advance_ms(1);
+        world.advance();
+        let before = world.item_bytes;
+        while pass_one(&mut world) {}
+        assert!(
+            world.item_bytes <= (ms + 20) * 1_000 + 4_000,
+            "after {ms} ms"
+        );
+        last_ms = if world.item_bytes > before {
+            ms
+        } else {
+            last_ms
+        };
+    }
+    assert!((550..700).contains(&last_ms), "600 kB in {last_ms} ms");
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
 #[test]
 fn the_window_bounds_what_is_on_its_way() {
     let mut world = pair(ROOMY);
@@ -527,7 +612,7 @@ fn entries_of_an_earlier_term_of_the_same_primary_are_refused() {
         .last_write()
         .expect("it was logged");
     let before = position_of(&world, 1);
-    while pass_one(&mut world) {}
+    assert!(pass_one(&mut world), "what it wrote");
     assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"kept".to_vec()));
     assert_eq!(position_of(&world, 1), before);
     let replication = world.nodes[0].replication(range_a());

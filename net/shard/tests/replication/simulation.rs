@@ -347,6 +347,7 @@ fn copies_are_equal_when_the_log_is_short() {
             log_bytes_max: 140_000,
             log_age_ms_max: 500,
             window_bytes_max: 100_000,
+            sync_bytes_per_second: u64::MAX,
         },
         ..ROOMY
     };

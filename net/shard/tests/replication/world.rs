@@ -56,6 +56,7 @@ pub(crate) const ROOMY: Sizes = Sizes {
         log_bytes_max: 4 << 20,
         log_age_ms_max: 60_000,
         window_bytes_max: 1 << 20,
+        sync_bytes_per_second: u64::MAX,
     },
 };
 

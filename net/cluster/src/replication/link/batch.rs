@@ -8,7 +8,7 @@ use crate::replication::copies::Copies;
 use crate::replication::key_set::KeySet;
 use crate::replication::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_SCAN_MAX, ENTRY_OVERHEAD_BYTES, Limits,
-    TOUCHES_TOLD_MS, WINDOW_BATCHES_MAX,
+    TOUCHES_PER_BATCH, TOUCHES_TOLD_MS, WINDOW_BATCHES_MAX,
 };
 use crate::replication::touches::Touches;
 use crate::replication::{Entry, EntryKind, EntrySink, Log, LogKind, Store};
@@ -50,6 +50,10 @@ impl Batch<'_> {
         self.push(&entry, 0);
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES_MAX || self.entries >= BATCH_ENTRIES_MAX
     }
@@ -84,7 +88,12 @@ impl Link {
         self.tell_dues(scene, &mut batch);
         self.answer_fetches(scene, &mut batch);
         self.read_log(scene, &mut batch);
+        let is_of_sync = self.long.as_ref().is_some_and(LongValue::is_of_any_sync);
+        let bytes_before = batch.bytes;
         self.go_on_with_long(scene, &mut batch);
+        if is_of_sync {
+            turn.spend(batch.bytes - bytes_before);
+        }
         let sync = self.go_on_with_sync(scene, turn, &mut batch);
         self.tell_reached(scene, turn, &mut batch);
         if let Some(mean) = batch.bytes.checked_div(batch.entries) {
@@ -296,12 +305,18 @@ impl Link {
 
     /// Tells what was read of what is followed, now and then, as far as there is room.
     fn tell_touches(&mut self, scene: &Scene<'_>, batch: &mut Batch<'_>) {
-        if scene.now.ms_since(self.touches_told) < TOUCHES_TOLD_MS {
+        let is_busy = self.flights.len() > WINDOW_BATCHES_MAX / 4;
+        if is_busy || scene.now.ms_since(self.touches_told) < TOUCHES_TOLD_MS {
             return;
         }
-        while !batch.is_full() {
-            let Some((range, key, next)) = scene.touches.next(self.touches_cursor) else {
-                self.touches_told = scene.now;
+        let end = *self.touches_end.get_or_insert(scene.touches.head());
+        for _ in 0..TOUCHES_PER_BATCH {
+            if batch.is_full() {
+                return;
+            }
+            let next = scene.touches.next(self.touches_cursor);
+            let Some((range, key, next)) = next.filter(|(_, _, next)| *next <= end) else {
+                (self.touches_told, self.touches_end) = (scene.now, None);
                 return;
             };
             self.touches_cursor = next;

@@ -52,6 +52,10 @@ impl LongValue {
         self.origin == Origin::Fetch
     }
 
+    pub(super) fn is_of_any_sync(&self) -> bool {
+        self.origin == Origin::Sync
+    }
+
     pub(super) fn is_of_sync(&self, range: Range) -> bool {
         self.range == range && self.origin == Origin::Sync
     }

@@ -58,6 +58,8 @@ pub(super) struct Link {
     /// Up to where the keys that were read are told, and when they were last.
     touches_cursor: LogOffset,
     touches_told: Time,
+    /// Where this telling ends.
+    touches_end: Option<LogOffset>,
     /// Some followed range has something to be told.
     needs_attention: bool,
     has_reached: bool,
@@ -153,6 +155,7 @@ impl Link {
             fetches: VecDeque::new(),
             touches_cursor: LogOffset(0),
             touches_told: Time(0),
+            touches_end: None,
             needs_attention: false,
             has_reached: false,
             is_catching_up: false,
@@ -223,6 +226,13 @@ impl Link {
         self.session = session;
         self.is_connected = true;
         self.stop();
+    }
+
+    /// Nothing that was acknowledged counts, before it is again.
+    pub(super) fn forget_acknowledged(&mut self) {
+        for followed in &mut self.followed {
+            (followed.acked, followed.is_complete) = (Seq(0), false);
+        }
     }
 
     /// The connection is gone.

@@ -11,9 +11,9 @@ use super::batch::{Batch, Scene};
 use super::item::Sent;
 use super::long::{LongValue, Origin};
 use super::{Link, Stage};
-use crate::replication::limits::SYNC_ITEMS_PER_STEP;
+use crate::replication::limits::{SYNC_BURST_MS, SYNC_ITEMS_PER_STEP};
 use crate::replication::{EntryKind, RemoteCore};
-use crate::{Range, Seq};
+use crate::{Range, Seq, Time};
 
 /// Which full sync of this core runs: one at a time.
 #[derive(Debug, Default)]
@@ -21,6 +21,51 @@ pub(in crate::replication) struct Turn {
     pub(in crate::replication) holder: Option<(RemoteCore, Range)>,
     /// Number of the last sync begun.
     pub(in crate::replication) last: u64,
+    pace: Pace,
+}
+
+/// How much of syncs may be sent now: a bucket that fills with time, and may be overdrawn by one item.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: i64,
+    filled_at: Time,
+}
+
+impl Turn {
+    /// When a sync that runs goes on; `None` if none does, or now.
+    pub(in crate::replication) fn resumes_at(&self, per_second: u64) -> Option<Time> {
+        let missing = 1_u64.saturating_add_signed(self.pace.bytes.saturating_neg());
+        let is_paused = self.holder.is_some() && self.pace.bytes <= 0;
+        is_paused.then(|| {
+            let ms = missing.saturating_mul(1_000) / per_second.max(1);
+            self.pace.filled_at.plus_ms(ms + 1)
+        })
+    }
+
+    /// Notes that so many bytes of a long value of a sync were sent.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.pace.spend(bytes);
+    }
+}
+
+impl Pace {
+    fn fill(&mut self, per_second: u64, now: Time) {
+        let ms = now.ms_since(self.filled_at).min(SYNC_BURST_MS);
+        let bytes_in = |ms: u64| {
+            let bytes = u128::from(per_second) * u128::from(ms) / 1_000;
+            i64::try_from(bytes).unwrap_or(i64::MAX)
+        };
+        self.filled_at = now;
+        let most = bytes_in(SYNC_BURST_MS).max(1);
+        self.bytes = self.bytes.saturating_add(bytes_in(ms)).min(most);
+        if per_second == u64::MAX {
+            self.bytes = i64::MAX;
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub_unsigned(bytes as u64);
+    }
 }
 
 /// How far a walk is.
@@ -130,7 +175,10 @@ impl Link {
         let position = usize::from(self.positions[place]);
         let term = self.followed[position].term;
         let mut sync = self.followed[position].sync.take()?;
-        while !batch.is_full() {
+        turn.pace
+            .fill(scene.limits.sync_bytes_per_second, scene.now);
+        while !batch.is_full() && turn.pace.bytes > 0 {
+            let bytes_before = batch.bytes();
             let Some(key) = sync.next_key() else {
                 let is_under_way = self
                     .long
@@ -162,6 +210,7 @@ impl Link {
                 }
             }
             sync.skip_key();
+            turn.pace.spend(batch.bytes() - bytes_before);
         }
         let is_under_way = self.long.as_ref().is_some_and(|long| long.range == range);
         let safe = (range, sync.id, sync.safe(is_under_way));

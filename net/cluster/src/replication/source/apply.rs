@@ -3,6 +3,7 @@
 use super::{Source, Staged, ms_left};
 use crate::replication::copies::{Copies, Follow, RangeCopy};
 use crate::replication::limits::{DROP_ITEMS_PER_STEP, FLUSH_ITEMS_PER_BATCH};
+use crate::replication::touches::Touches;
 use crate::replication::{Entry, EntryKind, Fork, History, Log, LogEntry, LogKind, Store};
 use crate::{Range, Seq, Time};
 
@@ -10,6 +11,7 @@ use crate::{Range, Seq, Time};
 pub(in crate::replication) struct Bench<'a> {
     pub(in crate::replication) copies: &'a mut Copies,
     pub(in crate::replication) log: &'a mut Log,
+    pub(in crate::replication) touches: &'a mut Touches,
     pub(in crate::replication) store: &'a mut dyn Store,
     pub(in crate::replication) now: Time,
     pub(in crate::replication) ignores_terms: bool,
@@ -21,6 +23,7 @@ impl Bench<'_> {
             return;
         };
         copy.head = copy.head.max(seq);
+        self.touches.note_write();
         // What a full sync brings need not be listed: its end is where the log begins.
         if copy.sync.is_none() {
             let entry = LogEntry { range, seq, kind };

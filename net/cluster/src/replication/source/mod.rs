@@ -195,6 +195,11 @@ impl Source {
             .is_some_and(|staged| !is_followed(staged.range))
     }
 
+    /// A newer topology may say otherwise.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refusals.clear();
+    }
+
     fn refuse(&mut self, range: Range, term: Term) {
         if self.refusals.len() < REFUSALS_MAX && !self.refusals.contains(&(range, term)) {
             self.refusals.push((range, term));
