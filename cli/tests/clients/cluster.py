@@ -422,6 +422,17 @@ class Cluster:
             time.sleep(0.1)
         return time.monotonic() - started
 
+    def wait_still(self, node, seconds=0.5):
+        """Waits until nothing has been decided for so long: no range moves any more."""
+        end = time.monotonic() + READY_SECONDS_MAX
+        epoch, since = None, time.monotonic()
+        while time.monotonic() < since + seconds:
+            require(time.monotonic() < end, "the epoch does not stand still")
+            now = node.cluster_info()["cluster_current_epoch"]
+            if now != epoch:
+                epoch, since = now, time.monotonic()
+            time.sleep(0.05)
+
     # ---- the operator's command
 
     def operator(self, *args, node=None, timeout=30, exit_code=0):

@@ -63,7 +63,7 @@ def key_of(cluster, node):
 @check(timeout=60, shards=(2,), dispatch=("borrow",))
 def redis_py_cluster(context):
     """redis-py's RedisCluster, RESP2 and RESP3: single keys, many keys, pipelines, all nodes."""
-    with Cluster(context, 3) as cluster:
+    with Cluster(context, 3, max_memory="512MiB") as cluster:
         for protocol in (2, 3):
             with cluster_client(cluster, protocol=protocol) as r:
                 r.flushall(target_nodes=RedisCluster.PRIMARIES)

@@ -52,5 +52,5 @@ def what_is_read_outlives_its_primary(context):
 
 
 if __name__ == "__main__":
-    from run import main
-    sys.exit(main(["cluster_memory", *sys.argv[1:]]))
+    import run
+    sys.exit(run.main(module="cluster_memory"))

@@ -124,6 +124,9 @@ def minority_acts(few, base, fresh, mode):
             require(old > 0, f"{node} reads nothing of what it holds: {reads[:2]}")
             taken = [reply for reply in writes if not is_error(reply, "CLUSTERDOWN")]
             require(not taken, f"{node} answers a write {taken[:2]}")
+            for key in base[:20]:
+                *_, reply = tell_all(node, [("MULTI",), ("SET", key, "divergent"), ("EXEC",)])
+                require(is_error(reply), f"{node} answers EXEC with {reply!r}")
 
 
 @check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")

@@ -44,6 +44,7 @@ def pause_once(context, cluster, generator, seconds, fails_over):
     """Stands still for so long; `fails_over`: True, False, or None for either."""
     victim = generator.choice(cluster.owners())
     ask = next(node for node in cluster.nodes if node is not victim)
+    cluster.wait_still(ask)
     keys = keys_of(cluster, victim)
     write(cluster, keys[:5], "old", ask)
     for key in keys[5:]:

@@ -232,6 +232,25 @@ def many_keys_while_ranges_move(context):
 
 
 @check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+def a_transaction_too_large_for_another_node(context):
+    """More arguments than one command may have: an error, and the node goes on."""
+    with Cluster(context, 3) as cluster:
+        slots, node = cluster.slots(), cluster.nodes[0]
+        key = next(b"k%d" % i for i in range(1000) if slots[slot_of(b"k%d" % i)] is not node)
+        with node.connect(timeout=40) as link:
+            link.ok("MULTI")
+            count, batch = 350_000, 10_000
+            for _ in range(count // batch):
+                link.send(encode("GET", key) * batch)
+                for _ in range(batch):
+                    link.reply()
+            reply = link.call("EXEC")
+            require("transaction is too large" in str(reply), f"EXEC: {reply!r:.100}")
+            link.ok("SET", key, "v")
+            equal(link.call("GET", key), b"v", "afterwards")
+
+
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def curl_by_any_node(context):
     """POST at one node, GET at the others and over RESP, DELETE at the third."""
     with Cluster(context, 3) as cluster:

@@ -26,7 +26,7 @@ pub const LOG_BYTES_MAX: usize = 1 << 31;
 pub const WINDOW_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes a second of a core's full syncs unless told otherwise.
-pub const SYNC_BYTES_PER_SECOND: u64 = 16 << 20;
+pub const SYNC_BYTES_PER_SECOND: u64 = 32 << 20;
 /// What was not sent for so long is not made up for.
 pub const SYNC_BURST_MS: u64 = 20;
 /// Batches on their way to one follower that are not acknowledged.

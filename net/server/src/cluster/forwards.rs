@@ -86,6 +86,8 @@ pub(crate) struct Forward {
     pub(crate) may_read_replica: bool,
     hops: u8,
     deadline: Time,
+    /// Until when the node that it was sent to, and that has left since, may answer.
+    answer_by: Option<Time>,
     /// When it is tried again if nothing changes.
     retry_at: Time,
     /// The topology with which it was sent last.
@@ -170,6 +172,7 @@ impl Forward {
             may_read_replica: false,
             hops: 1,
             deadline: now.plus_ms(FORWARD_MS_MAX),
+            answer_by: None,
             retry_at: now,
             epoch_sent: Epoch(0),
             epoch_wanted: Epoch(0),
@@ -281,6 +284,7 @@ impl Forwards {
             .push(u16::try_from(id.0 & 0xFFFF).expect("16 bits"));
         self.replies_bytes -= forward.reply.len();
         forward.reply_begun = None;
+        forward.answer_by = None;
         Some(forward)
     }
 
@@ -430,9 +434,10 @@ impl Forwards {
         is_owner: impl Fn(NodeId, Range) -> bool,
         is_member: impl Fn(NodeId) -> bool,
     ) {
-        let is_left = |forward: &Forward| {
-            let range = forward.range.filter(|_| !forward.may_read_replica);
-            range.is_some_and(|range| !is_owner(forward.node, range))
+        // What is meant for a node comes back to who dealt it out.
+        let is_left = |forward: &Forward| match forward.range {
+            Some(range) => !forward.may_read_replica && !is_owner(forward.node, range),
+            None => !is_member(forward.node),
         };
         self.give_up(true, now, |forward| {
             forward.is_idempotent && is_left(forward)
@@ -440,7 +445,7 @@ impl Forwards {
         let sent = self.places.iter_mut();
         for forward in sent.filter_map(|place| place.forward.as_mut()) {
             if is_left(forward) && !is_member(forward.node) {
-                forward.deadline = forward.deadline.min(now.plus_ms(LINGER_MS));
+                forward.answer_by = Some(now.plus_ms(LINGER_MS));
             }
         }
     }
@@ -504,8 +509,10 @@ impl Forwards {
     pub(crate) fn expire(&mut self, now: Time) {
         for index in 0..self.places.len() {
             let place = &self.places[index];
-            let forward = place.forward.as_ref();
-            if forward.is_some_and(|forward| forward.deadline <= now) {
+            let is_late = |forward: &Forward| {
+                forward.deadline <= now || forward.answer_by.is_some_and(|at| at <= now)
+            };
+            if place.forward.as_deref().is_some_and(is_late) {
                 let index = u32::try_from(index).expect("16 bits");
                 self.fail_at(RequestId(u32::from(place.generation) << 16 | index));
             }

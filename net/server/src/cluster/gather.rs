@@ -18,6 +18,8 @@ use crate::pending::Pending;
 
 /// What was not executed is dealt out again after so long, if the topology does not change before.
 const RETRY_MS: u64 = 20;
+/// Nothing is dealt out again when less than this is left.
+pub(crate) const LAST_TRY_MS: u64 = 200;
 
 /// Keys of a part, as positions in the whole command's keys; empty where the command has none.
 type Places = Vec<usize>;
@@ -206,11 +208,21 @@ impl Gather {
         self.missing == 0
     }
 
-    /// Whether, once it is complete, some parts are to be dealt out again, and whether that is now.
+    /// Whether, once it is complete, some parts are to be dealt out again, and whether that is now. Not so
+    /// late that they could be executed and not answer in time, nor where one has failed.
     pub(crate) fn wants_again(&self, epoch: Epoch, now: Time) -> Option<bool> {
-        let is_back = |part: &Part| matches!(part.reply, PartReply::Back(_));
-        let is_open = now < self.deadline && self.parts.iter().any(is_back);
+        let has_failed = |part: &Part| matches!(part.reply, PartReply::Failed(_));
+        let is_open = now.plus_ms(LAST_TRY_MS) < self.deadline
+            && self.back_count() > 0
+            && !self.parts.iter().any(has_failed);
         is_open.then_some(epoch != self.epoch || now >= self.retry_at)
+    }
+
+    /// Parts that came back.
+    pub(crate) fn back_count(&self) -> usize {
+        let back = self.parts.iter();
+        back.filter(|part| matches!(part.reply, PartReply::Back(_)))
+            .count()
     }
 
     /// Deals out the parts again that were not executed, and hands the new ones to `send`. Of a command
@@ -372,7 +384,7 @@ mod tests {
     use fulmar_protocol::command::table::{CommandId, lookup};
     use fulmar_protocol::resp::{Encoder, RespVersion};
 
-    use super::{FORWARD_MS_MAX, Gather, Whole};
+    use super::{FORWARD_MS_MAX, Gather, LAST_TRY_MS, Whole};
     use crate::cluster::forwards::{Destination, Failure, Forward, Reply, Target};
     use crate::cluster::view::Owner;
     use crate::cluster::way::tests::view;
@@ -500,7 +512,9 @@ mod tests {
         let (mut gather, _) = apart("DEL foo bar");
         gather.fill(0, Reply::Bytes(b":1\r\n".to_vec()));
         gather.fill(1, back("DEL bar"));
-        assert_eq!(gather.wants_again(Epoch(9), Time(FORWARD_MS_MAX)), None);
+        let last = Time(FORWARD_MS_MAX - LAST_TRY_MS);
+        assert_eq!(gather.wants_again(Epoch(9), Time(last.0 - 1)), Some(true));
+        assert_eq!(gather.wants_again(Epoch(9), last), None);
         assert_eq!(whole(&gather), Err(Whole::Failed(Failure::NotExecuted)));
     }
 

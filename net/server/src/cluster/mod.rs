@@ -45,7 +45,7 @@ pub(crate) use control::{Control, Parts as ControlParts};
 pub(crate) use desk::Request;
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, FORWARD_MS_MAX, Failure, Forward, Reply, Target};
-pub(crate) use gather::{Gather, PartCommand, Whole};
+pub(crate) use gather::{Gather, LAST_TRY_MS, PartCommand, Whole};
 pub(crate) use greeting::{Greeter, Proven, Refusal, Welcome};
 pub(crate) use links::{Care, LinkName, Peer, socket_for};
 pub(crate) use nodes::Nodes;

@@ -284,6 +284,9 @@ impl Core<'_> {
         });
         for id in flushed {
             self.follow(id, Progress::Idle);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.account(&mut self.dispatcher);
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use transactions::Obstacle;
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
-use crate::cluster::{Gather, Owner, View, Writes};
+use crate::cluster::{Gather, Owner, Serving, View, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
 use crate::message::ReplyForm;
 use crate::node_view::NodeView;
@@ -161,9 +161,11 @@ impl RespSession {
         // What moved away since the last slice is not deleted here: it would only be missing in a copy.
         let spec = sliced.id().spec();
         if spec.is_write() && dispatcher.nodes().is_some() {
-            let is_here = sliced
-                .keys()
-                .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));
+            let serving = dispatcher.nodes().map(|nodes| nodes.shared().serving());
+            let is_here = serving == Some(Serving::Everything)
+                && sliced
+                    .keys()
+                    .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));
             if !is_here {
                 dispatcher.count(sliced.id(), Executed::Failed);
                 self.sliced = None;
@@ -456,6 +458,11 @@ impl RespSession {
             {
                 None => {}
                 Some(Obstacle::ForNow) => return Outcome::Busy,
+                Some(Obstacle::ReadsOnly) => {
+                    self.end_queue(context);
+                    let error = CommandError::ClusterDownReadsOnly;
+                    return self.reject(Some(spec), &error, chains, context);
+                }
                 Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Wait,
                 Some(Obstacle::Moved) => {
                     self.end_queue(context);

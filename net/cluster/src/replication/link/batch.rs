@@ -309,7 +309,7 @@ impl Link {
         if is_busy || scene.now.ms_since(self.touches_told) < TOUCHES_TOLD_MS {
             return;
         }
-        let end = *self.touches_end.get_or_insert(scene.touches.head());
+        let end = *self.touches_end.get_or_insert_with(|| scene.touches.head());
         for _ in 0..TOUCHES_PER_BATCH {
             if batch.is_full() {
                 return;

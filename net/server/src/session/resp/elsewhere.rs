@@ -37,7 +37,10 @@ impl RespSession {
                 timeout_ms,
             }) => return Some(self.begin_wait(*replicas, *timeout_ms, context)),
             Command::Connection(ConnectionCommand::Multi | ConnectionCommand::Discard) => {
-                (self.queue_owner, self.exec_since) = (None, None);
+                // Nested, it is an error and changes nothing.
+                if !self.transaction.is_open() {
+                    (self.queue_owner, self.exec_since) = (None, None);
+                }
                 return None;
             }
             Command::Connection(ConnectionCommand::Watch { keys }) => {
@@ -261,7 +264,13 @@ impl RespSession {
         let Some(is_time) = gather.wants_again(view.topology().epoch(), now) else {
             return false;
         };
-        if !is_time {
+        let spec = gather.id().spec();
+        let may_serve = match nodes.shared().serving() {
+            Serving::Everything | Serving::Outside => true,
+            Serving::Reads => !spec.is_write(),
+            Serving::Unconfirmed => false,
+        };
+        if !is_time || !may_serve {
             nodes.hold(context.id);
             return true;
         }
@@ -269,7 +278,11 @@ impl RespSession {
             self.exec_again(&view, context);
             return true;
         }
-        let spec = gather.id().spec();
+        // A part may be dealt out to all members.
+        let most = gather.back_count() * view.topology().members().len();
+        if !nodes.has_room(most, context.id) {
+            return true;
+        }
         gather.deal_again(spec, &view, now, |gather, parts| {
             for own in parts.iter().filter(|part| part.owner == Owner::Own) {
                 match execute_part(spec, &own.args, context) {

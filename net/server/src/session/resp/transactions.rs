@@ -4,10 +4,14 @@
 use fulmar_cluster::{Range, Slot, Time};
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, CommandError};
+use fulmar_protocol::node::ARGUMENTS_MAX;
 use fulmar_shard::StagedChain;
 
 use super::{Context, RespSession, release};
-use crate::cluster::{Destination, FORWARD_MS_MAX, Forward, Gather, Owner, Target, View, Way, way};
+use crate::cluster::{
+    Destination, FORWARD_MS_MAX, Forward, Gather, LAST_TRY_MS, Owner, Serving, Target, View, Way,
+    way,
+};
 use crate::dispatch::{Dispatcher, Outcome};
 use crate::message::ReplyForm;
 use crate::pending::Pending;
@@ -20,6 +24,8 @@ pub(super) enum Obstacle {
     ForNow,
     /// Another node has its keys.
     Moved,
+    /// It writes, and this node hears no quorum and refuses writes.
+    ReadsOnly,
 }
 
 impl RespSession {
@@ -110,6 +116,7 @@ impl RespSession {
         if self.transaction.is_aborted() || dispatcher.nodes().is_none() {
             return None;
         }
+        let serving = dispatcher.nodes().map(|nodes| nodes.shared().serving());
         let (mut may_execute, mut owns_all) = (true, true);
         self.transaction.visit_queue(|args| {
             if let Ok(spec) = lookup(args) {
@@ -118,6 +125,10 @@ impl RespSession {
             }
         });
         match (may_execute, owns_all) {
+            _ if serving == Some(Serving::Unconfirmed) => Some(Obstacle::ForNow),
+            _ if serving == Some(Serving::Reads) && self.queue_writes() => {
+                Some(Obstacle::ReadsOnly)
+            }
             (true, _) => None,
             (false, true) => Some(Obstacle::ForNow),
             (false, false) => Some(Obstacle::Moved),
@@ -135,21 +146,42 @@ impl RespSession {
         if context.output.holes_count() > 0 {
             return Some(Outcome::Wait);
         }
-        self.note_writes(CommandId::Exec.spec(), &[], context);
         let now = Time(context.dispatcher.now().time.0);
+        let since = self.exec_since.unwrap_or(now);
+        let is_late = now.ms_since(since) + LAST_TRY_MS > FORWARD_MS_MAX;
+        let serving = context.dispatcher.nodes()?.shared().serving();
+        if serving == Serving::Unconfirmed {
+            return Some(Outcome::Busy);
+        }
+        let bundled = match bundle(&self.transaction) {
+            _ if serving == Serving::Reads && self.queue_writes() => {
+                Err(CommandError::ClusterDownReadsOnly)
+            }
+            _ if is_late || !self.transaction.is_portable() => Err(CommandError::TryAgain),
+            None => Err(CommandError::TransactionTooLarge),
+            Some(args) => Ok(args),
+        };
+        let args = match bundled {
+            Ok(args) => args,
+            Err(error) => {
+                self.end_queue(context);
+                let exec = Some(CommandId::Exec.spec());
+                return Some(self.reject(exec, &error, &mut Vec::new(), context));
+            }
+        };
+        self.note_writes(CommandId::Exec.spec(), &[], context);
         let nodes = context.dispatcher.nodes_mut()?;
         if !nodes.has_room(1, context.id) {
             return Some(Outcome::Wait);
         }
         let view = nodes.view()?;
-        let mut gather = Gather::new(CommandId::Exec, self.exec_since.unwrap_or(now));
+        let mut gather = Gather::new(CommandId::Exec, since);
         let part = gather.deal_whole(view, now);
         let destination = Destination {
             connection: context.id,
             target: Target::Part(part),
             form: ReplyForm::Resp(self.client.version()),
         };
-        let args = bundle(&self.transaction);
         let forward = Forward::new(destination, args, false, node, None, now);
         nodes.forward(forward.due_by(gather.deadline()));
         self.gather = Some(Box::new(gather));
@@ -192,6 +224,14 @@ impl RespSession {
         self.pending = Some(Box::new(Pending::new(&argv, Vec::new())));
     }
 
+    fn queue_writes(&self) -> bool {
+        let mut writes = false;
+        self.transaction.visit_queue(|args| {
+            writes |= lookup(args).is_ok_and(|spec| spec.is_write());
+        });
+        writes
+    }
+
     /// Who has all keys of the queue; `None` if nobody has.
     fn owner_of_queue(&self, view: &View) -> Option<Owner> {
         let mut owners = Vec::new();
@@ -216,8 +256,8 @@ impl RespSession {
 }
 
 /// A queue as the arguments of one command: EXEC, then for each command the number of its arguments
-/// and the arguments. Taken apart in `session::node`.
-fn bundle(transaction: &fulmar_shard::Transaction) -> Pending {
+/// and the arguments. Taken apart in `session::node`. `None` if these are too many for one command.
+fn bundle(transaction: &fulmar_shard::Transaction) -> Option<Pending> {
     let mut counts = Vec::new();
     transaction.visit_queue(|args| {
         let count = u32::try_from(args.len()).expect("at most ARGUMENTS_MAX");
@@ -233,5 +273,5 @@ fn bundle(transaction: &fulmar_shard::Transaction) -> Pending {
         args: &bundled,
         staged: &[],
     };
-    Pending::new(&argv, Vec::new())
+    (bundled.len() <= ARGUMENTS_MAX).then(|| Pending::new(&argv, Vec::new()))
 }
