@@ -230,5 +230,6 @@ fn without_faults_nothing_is_lost() {
         let losses = (report.lost_ranges, report.divergences, report.elections);
         assert_eq!(losses, (0, 0, 0), "seed {seed}");
         assert_eq!(report.aborted_hand_overs, 0, "seed {seed}");
+        assert_eq!(report.held, report.writes, "seed {seed}");
     }
 }

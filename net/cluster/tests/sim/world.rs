@@ -64,6 +64,8 @@ pub(crate) struct Report {
     pub(crate) settled_ms: u64,
     pub(crate) is_quorum_gone: bool,
     pub(crate) virtual_ms: u64,
+    /// Writes that are there at the end.
+    pub(crate) held: u64,
 }
 
 #[derive(Debug)]
@@ -280,8 +282,17 @@ impl World {
         self.report.acknowledged = self.acknowledged.count;
         self.report.checked = self.acknowledged.checked;
         self.report.packets = self.network.delivered;
+        self.report.held = self.held_by_primaries();
         self.report.failovers_ms = std::mem::take(&mut self.owners.failovers_ms);
         self.report
+    }
+
+    fn held_by_primaries(&self) -> u64 {
+        let data = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let held = data.flat_map(|Process { data, .. }| {
+            data.primaries().map(|(range, _)| data.held(range).len())
+        });
+        held.sum::<usize>() as u64
     }
 
     fn now_ms(&self) -> u64 {
@@ -643,9 +654,12 @@ impl World {
                 } => {
                     incarnations::acted(&topology, by, incarnation)?;
                     // A topology may have taken its copy since it sent this.
+                    let process = (by, incarnation);
                     if self.has(by, incarnation, range, write) {
                         self.acknowledged
-                            .acknowledged(range, term, (by, incarnation), write)?;
+                            .acknowledged(range, term, process, write)?;
+                    } else if self.lives(by, incarnation) {
+                        self.acknowledged.never_had(range, process, write)?;
                     }
                 }
                 Deed::Applied { from, incarnation } => {
@@ -654,6 +668,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn lives(&self, id: NodeId, incarnation: Incarnation) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| (node.id, node.incarnation) == (id, incarnation) && node.process.is_some())
     }
 
     /// Whether a process lives and has a write.

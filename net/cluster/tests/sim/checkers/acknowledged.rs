@@ -17,6 +17,8 @@ type Process = (NodeId, Incarnation);
 pub(crate) struct Acknowledged {
     /// By range and write: the term of its acknowledgement, and who gave one and still has it.
     holders: BTreeMap<Range, BTreeMap<u64, (Term, BTreeSet<Process>)>>,
+    /// What a process lost, or what does not count any more.
+    lost: BTreeSet<(Range, u64, Process)>,
     /// By topology: who promised before it was built.
     builds: Vec<Build>,
     /// By range: what the newest reign started with.
@@ -68,8 +70,20 @@ impl Acknowledged {
         Ok(())
     }
 
+    /// A process that does not have a write acknowledged it: then it must have had it.
+    pub(crate) fn never_had(&self, range: Range, by: Process, write: u64) -> Verdict {
+        if self.lost.contains(&(range, write, by)) {
+            return Ok(());
+        }
+        Err(format!(
+            "range {}: {by:?} acknowledged write {write} and never had it",
+            range.index()
+        ))
+    }
+
     /// A copy does not have a write any more.
     pub(crate) fn lost(&mut self, range: Range, holder: Process, write: u64) {
+        self.lost.insert((range, write, holder));
         let holders = self.holders.get_mut(&range);
         if let Some((_, holders)) = holders.and_then(|holders| holders.get_mut(&write)) {
             holders.remove(&holder);
