@@ -18,6 +18,7 @@ use cluster::ClusterSettingsError;
 
 const PORT: u16 = 6_379;
 const HTTP_PORT: u16 = 8_379;
+const HOT_KEY_RPS: u32 = 1_000;
 const CLIENTS_MAX: usize = 10_000;
 const VALUE_BYTES_MAX: usize = 64 << 20;
 /// The default limit's part of the machine's memory: half, so that a fork-free cache, its
@@ -72,6 +73,9 @@ pub(crate) struct Settings {
     /// Which items go when memory is needed [default: lru]
     #[arg(long, value_name = "POLICY", env = "FULMAR_EVICTION")]
     eviction: Option<EvictionPolicy>,
+    /// Reads and writes a second from which on a key is hot; 0: none is [default: 1000]
+    #[arg(long, value_name = "N", env = "FULMAR_HOT_KEY_RPS")]
+    hot_key_rps: Option<u32>,
     /// Be a node of a cluster; the flags below say of which
     #[arg(long, env = "FULMAR_CLUSTER")]
     cluster: bool,
@@ -256,6 +260,7 @@ impl Settings {
                 None | Some(DispatchMode::Borrow) => Dispatch::Borrow,
                 Some(DispatchMode::Message) => Dispatch::Message,
             },
+            hot_key_rps: settings.hot_key_rps.unwrap_or(HOT_KEY_RPS),
             eviction: match settings.eviction {
                 None | Some(EvictionPolicy::Lru) => Eviction::Lru,
                 Some(EvictionPolicy::S3Fifo) => Eviction::S3Fifo,
@@ -277,6 +282,7 @@ impl Settings {
             maxclients: self.maxclients.or(file.maxclients),
             dispatch: self.dispatch.or(file.dispatch),
             eviction: self.eviction.or(file.eviction),
+            hot_key_rps: self.hot_key_rps.or(file.hot_key_rps),
             cluster: self.cluster || file.cluster,
             cluster_port: self.cluster_port.or(file.cluster_port),
             join: self.join.or(file.join),

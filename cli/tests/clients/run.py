@@ -28,7 +28,7 @@ from harness import CheckFailed, Skip, is_redis  # noqa: E402
 
 MODULES = ["differential", "random_commands", "redis_py", "redis_tools", "order_check", "fairness",
            "transaction_check", "bad_input", "bad_start", "http_curl", "memory", "ttl",
-           "idle_and_stop", "connections", "open_loop", "cluster_clients", "cluster_plain",
+           "idle_and_stop", "connections", "open_loop", "hot_keys", "cluster_clients", "cluster_plain",
            "cluster_start", "cluster_failover", "cluster_wait", "cluster_partition",
            "cluster_pause", "cluster_resync", "cluster_memory"]
 SKIP_EXIT_CODE = 77
@@ -58,10 +58,14 @@ def parse_options(arguments):
 
 
 def configurations(options):
-    """Each number of shards in each dispatch mode; one shard has nobody to dispatch to."""
-    modes = options.dispatch.split(",")
-    for shards in map(int, options.shards.split(",")):
-        for mode in modes if shards > 1 else modes[:1]:
+    """Each number of shards in each dispatch mode; one shard has nobody to dispatch to.
+
+    The short form takes the last number in the first mode only.
+    """
+    modes, counts = options.dispatch.split(","), [int(n) for n in options.shards.split(",")]
+    for shards in counts:
+        is_last = len(counts) > 2 and shards == counts[-1] and not options.long
+        for mode in modes[:1] if shards == 1 or is_last else modes:
             yield Configuration(shards, mode)
 
 

@@ -45,6 +45,8 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// Which items go when memory is needed.
     pub eviction: Eviction,
+    /// Accesses a second from which on a key counts as hot; 0: none does.
+    pub hot_key_rps: u32,
     /// Most clients at once, HTTP included.
     pub clients_max: usize,
     /// How a core reaches another core's shard.

@@ -224,6 +224,7 @@ impl<'n> Dispatcher<'n> {
         }
         let mut tokens = Tokens::new(&self.node.shards);
         if tokens.try_take(self.own) {
+            tokens.shard(self.own).advance_hot_keys(self.now);
             self.publish(self.own, &mut tokens);
         }
     }

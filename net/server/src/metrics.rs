@@ -29,6 +29,12 @@ struct CoreCommand {
     command: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HotKey {
+    core: u32,
+    key: String,
+}
+
 type Total<L> = Family<L, Counter<u64, AtomicU64>>;
 type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
 
@@ -192,6 +198,7 @@ pub(crate) fn render(node: &Node) -> String {
         registry.register(name, help, family);
     }
     register_commands(node, &mut registry);
+    register_hot_keys(node, &mut registry);
     cluster::register(node, registry.sub_registry_with_prefix("cluster"));
     let clients = Gauge::<u64, AtomicU64>::default();
     clients.set(node.clients.count() as u64);
@@ -225,6 +232,23 @@ fn register_commands(node: &Node, registry: &mut Registry) {
         "Commands that were answered with an error",
         errors,
     );
+}
+
+/// At most `CANDIDATES_MAX` keys a core.
+fn register_hot_keys(node: &Node, registry: &mut Registry) {
+    let [reads, writes] = [(); 2].map(|()| Level::<HotKey>::default());
+    for (core, link) in (0..).zip(&node.links) {
+        for hot in link.shard_stats().hot_keys {
+            let label = HotKey {
+                core,
+                key: hot.key.escape_ascii().to_string(),
+            };
+            reads.get_or_create(&label).set(hot.reads_per_second);
+            writes.get_or_create(&label).set(hot.writes_per_second);
+        }
+    }
+    registry.register("hot_key_reads", "Reads a second of a hot key", reads);
+    registry.register("hot_key_writes", "Writes a second of a hot key", writes);
 }
 
 fn count(link: &Link, counter: fn(&Counters) -> &crate::node::Counter) -> u64 {

@@ -85,6 +85,7 @@ impl View for NodeView<'_, '_> {
             eviction: node.config.eviction,
             clients_max: node.clients.count_max(),
             timeout_seconds: node.clients.timeout_seconds(),
+            hot_key_rps: node.config.hot_key_rps,
         }
     }
 

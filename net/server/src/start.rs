@@ -283,7 +283,9 @@ fn new_shard(config: &Config, hasher: KeyHasher, index: ShardIndex) -> Result<Sh
         // Room above it for more versions than are ever given.
         first_version: fulmar_engine::Version(random()? >> 2),
     };
-    Ok(Shard::new(index, engine, random()?)?)
+    let mut shard = Shard::new(index, engine, random()?)?;
+    shard.detect_hot_keys(config.hot_key_rps);
+    Ok(shard)
 }
 
 /// What a node of a cluster has beside the others; nothing of it where there is no cluster.

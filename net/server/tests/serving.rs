@@ -31,6 +31,7 @@ impl Running {
             memory_bytes_max: 64 << 20,
             value_bytes_max: 4 << 20,
             eviction: Eviction::Lru,
+            hot_key_rps: 1_000,
             clients_max: 256,
             dispatch: Dispatch::Borrow,
             cluster: None,

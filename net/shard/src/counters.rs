@@ -3,7 +3,7 @@
 use fulmar_engine::Stats;
 use fulmar_protocol::command::table::CommandId;
 
-use crate::{Outcome, ReplicationStats};
+use crate::{HotKey, Outcome, ReplicationStats};
 
 /// Counts of one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub struct ShardStats {
     pub watched_keys: u64,
     /// What its replication tells.
     pub replication: ReplicationStats,
+    /// Its hot keys, in no order.
+    pub hot_keys: Vec<HotKey>,
 }
 
 impl ShardStats {
@@ -108,6 +110,7 @@ impl ShardStats {
         self.shown_items += other.shown_items;
         self.watched_keys += other.watched_keys;
         self.replication.add(&other.replication);
+        self.hot_keys.extend_from_slice(&other.hot_keys);
     }
 }
 

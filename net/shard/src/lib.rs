@@ -24,6 +24,7 @@ mod counters;
 mod digests;
 mod execute;
 mod extended;
+mod hot_keys;
 mod natural;
 mod now;
 mod placed;
@@ -42,6 +43,7 @@ mod watch;
 
 pub use counters::{CommandCounts, Counters, ShardStats};
 pub use execute::{Outcome, SCAN_COUNT_MAX, ScanPlaces, execute, execute_scan};
+pub use hot_keys::{CANDIDATES_MAX, HOT_KEY_BYTES_MAX, HotKey};
 pub use now::Now;
 pub use placed::{PLACED_KEYS_MAX, Placed};
 pub use replica::ShardStore;

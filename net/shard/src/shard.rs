@@ -4,6 +4,7 @@ use fulmar_cluster::replication::Role;
 use fulmar_cluster::{Range, RangeSet, ShardIndex};
 use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
 
+use crate::hot_keys::{HotKeys, Use};
 use crate::replica::Replica;
 use crate::watch::{WatchToken, Watches, WatchesFull};
 use crate::{Counters, Now, ShardStats};
@@ -22,6 +23,7 @@ pub struct Shard {
     /// What was executed here.
     pub counters: Counters,
     watches: Watches,
+    hot_keys: HotKeys,
     pub(crate) replica: Option<Box<Replica>>,
     /// Ranges whose writes wait for a hand-over.
     held: RangeSet,
@@ -70,6 +72,7 @@ impl Shard {
             cache: Cache::new(config)?,
             counters: Counters::default(),
             watches: Watches::default(),
+            hot_keys: HotKeys::new(0, seed),
             replica: None,
             held: RangeSet::EMPTY,
             index,
@@ -135,6 +138,7 @@ impl Shard {
             shown_items: self.shown_len() as u64,
             watched_keys: self.watches.keys_count() as u64,
             replication: self.replication_stats(now),
+            hot_keys: self.hot_keys.hot().collect(),
         }
     }
 
@@ -197,6 +201,7 @@ impl Shard {
     #[inline]
     pub(crate) fn delete(&mut self, key: &Key<'_>, now: Now) -> bool {
         let was_there = self.cache.delete(key, now.time);
+        self.hot_keys.note(Use::Write, key);
         self.log_change(key, now);
         was_there
     }
@@ -209,9 +214,21 @@ impl Shard {
         self.cache.flush();
     }
 
-    /// Tells the copies of a key that it was read.
+    /// Lets keys with so many accesses a second count as hot; 0: none does.
+    pub fn detect_hot_keys(&mut self, per_second: u32) {
+        let seed = self.next_random();
+        self.hot_keys = HotKeys::new(per_second, seed);
+    }
+
+    /// Measures the hot keys, if it is time. Called at every tick.
+    pub fn advance_hot_keys(&mut self, now: Now) {
+        self.hot_keys.advance(now.time);
+    }
+
+    /// Tells the copies of a key, and who looks for hot ones, that it was read.
     #[inline]
     pub(crate) fn note_read(&mut self, key: &Key<'_>) {
+        self.hot_keys.note(Use::Read, key);
         if let Some(replica) = &mut self.replica {
             replica.note_read(key);
         }
@@ -221,6 +238,7 @@ impl Shard {
     #[inline]
     fn note_write(&mut self, key: &Key<'_>, now: Now) {
         self.watches.bump(key);
+        self.hot_keys.note(Use::Write, key);
         self.log_change(key, now);
     }
 

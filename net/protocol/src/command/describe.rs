@@ -38,6 +38,11 @@ pub fn reply_config_help(reply: &mut dyn ReplySink) {
     reply_lines(CONFIG_HELP, reply);
 }
 
+/// Answers HOTKEYS HELP.
+pub fn reply_hot_keys_help(reply: &mut dyn ReplySink) {
+    reply_lines(HOT_KEYS_HELP, reply);
+}
+
 /// Answers CLUSTER HELP.
 pub fn reply_cluster_help(reply: &mut dyn ReplySink) {
     reply_lines(CLUSTER_HELP, reply);
@@ -268,6 +273,14 @@ const CONFIG_HELP: &[&str] = &[
     "    Set the configuration <directive> to <value>.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
+    "HELP",
+    "    Prints this help.",
+];
+
+const HOT_KEYS_HELP: &[&str] = &[
+    "HOTKEYS <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET",
+    "    Return the keys of this node that are hot now, with their rates.",
     "HELP",
     "    Prints this help.",
 ];

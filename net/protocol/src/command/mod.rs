@@ -10,7 +10,9 @@ pub mod number;
 mod parse;
 pub mod table;
 
-pub use describe::{reply_client_help, reply_cluster_help, reply_command, reply_config_help};
+pub use describe::{
+    reply_client_help, reply_cluster_help, reply_command, reply_config_help, reply_hot_keys_help,
+};
 pub use error::CommandError;
 
 /// The arguments of one command, its name first.
@@ -108,6 +110,10 @@ pub enum ConnectionCommand<'a> {
     ConfigResetStat,
     /// CONFIG HELP
     ConfigHelp,
+    /// HOTKEYS GET
+    HotKeysGet,
+    /// HOTKEYS HELP
+    HotKeysHelp,
     /// INFO \[section ...\]
     Info { sections: &'a [&'a [u8]] },
     /// TIME

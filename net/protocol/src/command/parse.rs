@@ -49,7 +49,7 @@ fn parse_any<'a>(id: Id, argv: Argv<'a>, args: &'a [&'a [u8]]) -> Parsed<Command
         Id::Hello => connection::hello(rest(1)?)?,
         Id::Select => connection::select(key()?)?,
         // Containers alone: only COMMAND is a command itself, and `lookup` refuses the others.
-        Id::Client | Id::Cluster | Id::Config => return Err(arity()),
+        Id::Client | Id::Cluster | Id::Config | Id::HotKeys => return Err(arity()),
         Id::ClientId => ConnectionCommand::Client(ClientCommand::Id),
         Id::ClientSetName => connection::client_set_name(rest(2)?)?,
         Id::ClientGetName => ConnectionCommand::Client(ClientCommand::GetName),
@@ -71,6 +71,8 @@ fn parse_any<'a>(id: Id, argv: Argv<'a>, args: &'a [&'a [u8]]) -> Parsed<Command
         Id::ConfigSet => connection::config_set(rest(2)?)?,
         Id::ConfigResetStat => ConnectionCommand::ConfigResetStat,
         Id::ConfigHelp => ConnectionCommand::ConfigHelp,
+        Id::HotKeysGet => ConnectionCommand::HotKeysGet,
+        Id::HotKeysHelp => ConnectionCommand::HotKeysHelp,
         Id::Info => ConnectionCommand::Info { sections: rest(1)? },
         Id::Time => ConnectionCommand::Time,
         Id::Multi => ConnectionCommand::Multi,

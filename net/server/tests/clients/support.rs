@@ -49,6 +49,7 @@ impl Running {
             cpus: machine::cpus(),
             memory_bytes_max: 64 << 20,
             value_bytes_max: 4 << 20,
+            hot_key_rps: 1_000,
             clients_max: 64,
             dispatch,
             eviction: Eviction::Lru,

@@ -76,6 +76,7 @@ pub(crate) fn config(secret: &[u8], join: Vec<SocketAddr>, directory: &Path) -> 
         cpus: machine::cpus(),
         memory_bytes_max: 64 << 20,
         value_bytes_max: 4 << 20,
+        hot_key_rps: 1_000,
         clients_max: 64,
         dispatch: Dispatch::Borrow,
         eviction: Eviction::Lru,

@@ -30,7 +30,7 @@ type Section = (
     fn(&Snapshot, &mut String) -> fmt::Result,
 );
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     ("Server", true, write_server),
     ("Clients", true, write_clients),
     ("Memory", true, write_memory),
@@ -39,6 +39,7 @@ const SECTIONS: [Section; 10] = [
     ("Replication", true, write_replication),
     ("CPU", true, write_cpu),
     ("Commandstats", false, write_command_stats),
+    ("Hotkeys", false, write_hot_keys),
     ("Cluster", true, write_cluster),
     ("Keyspace", true, write_keyspace),
 ];
@@ -202,6 +203,19 @@ fn write_command_stats(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
         write!(out, "cmdstat_{}:calls={}", id.spec().name, counts.calls)?;
         write!(out, ",rejected_calls={}", counts.rejected)?;
         write!(out, ",failed_calls={}\r\n", counts.failed)?;
+    }
+    Ok(())
+}
+
+/// The hottest first. A key may hold anything, so it is shown as a string with escapes.
+fn write_hot_keys(snapshot: &Snapshot, out: &mut String) -> fmt::Result {
+    field(out, "hot_key_rps", snapshot.config.hot_key_rps)?;
+    let mut hot: Vec<_> = snapshot.stats.shards.hot_keys.iter().collect();
+    hot.sort_by_key(|hot| std::cmp::Reverse(hot.reads_per_second + hot.writes_per_second));
+    for (number, hot) in hot.into_iter().enumerate() {
+        write!(out, "hot{number}:key={}", hot.key.escape_ascii())?;
+        write!(out, ",reads_per_second={}", hot.reads_per_second)?;
+        write!(out, ",writes_per_second={}\r\n", hot.writes_per_second)?;
     }
     Ok(())
 }

@@ -8,13 +8,14 @@
 mod client;
 mod cluster;
 mod config;
+mod hot_keys;
 mod info;
 mod node;
 
 use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::command::{
     ClientAttribute, ClientCommand, ConnectionCommand, reply_client_help, reply_command,
-    reply_config_help,
+    reply_config_help, reply_hot_keys_help,
 };
 use fulmar_protocol::resp::RespVersion;
 use fulmar_protocol::{CommandError, ReplySink};
@@ -129,6 +130,8 @@ fn answer(
             reply.ok();
         }
         ConnectionCommand::ConfigHelp => reply_config_help(reply),
+        ConnectionCommand::HotKeysGet => hot_keys::get(node, reply),
+        ConnectionCommand::HotKeysHelp => reply_hot_keys_help(reply),
         ConnectionCommand::Info { sections } => {
             reply.verbatim(&info::render(sections, node, now));
         }

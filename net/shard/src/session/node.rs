@@ -121,6 +121,8 @@ pub struct NodeConfig {
     pub clients_max: u32,
     /// Seconds after which an idle client is closed; 0: never.
     pub timeout_seconds: u32,
+    /// Accesses a second from which on a key is hot; 0: none is.
+    pub hot_key_rps: u32,
 }
 
 /// Counts and sizes of a node.

@@ -126,6 +126,19 @@ pub static COMMANDS: [CommandSpec; CommandId::COUNT] = [
         .docs("2.0.0", "O(1)", "Reset the stats returned by INFO"),
     spec(Id::ConfigHelp, "config|help", 2, Group::Server, ALWAYS)
         .docs("5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    spec(Id::HotKeys, "hotkeys", -2, Group::Server, Flags::NONE)
+        .container(2)
+        .docs("8.6.0", "Depends on subcommand.", "A container for commands on hot keys"),
+    spec(Id::HotKeysGet, "hotkeys|get", 2, Group::Server, OPERATOR)
+        .scope(Scope::AllShards)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "8.6.0",
+            "O(N) where N is the number of hot keys",
+            "Returns the keys of this node that are hot now, with their rates",
+        ),
+    spec(Id::HotKeysHelp, "hotkeys|help", 2, Group::Server, ALWAYS)
+        .docs("8.6.0", "O(1)", "Show helpful text about the different subcommands"),
     spec(Id::Info, "info", -1, Group::Server, ALWAYS)
         .scope(Scope::AllShards)
         .only_categories(&[Category::Dangerous])

@@ -58,6 +58,12 @@ pub enum CommandId {
     ConfigResetStat,
     /// CONFIG HELP
     ConfigHelp,
+    /// HOTKEYS
+    HotKeys,
+    /// HOTKEYS GET
+    HotKeysGet,
+    /// HOTKEYS HELP
+    HotKeysHelp,
     /// INFO
     Info,
     /// DBSIZE
