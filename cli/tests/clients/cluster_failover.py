@@ -120,7 +120,7 @@ def the_judge_sees_flaws(context):
 @check(timeout=200, shards=(2,), dispatch=("borrow",))
 def killed_under_load(context):
     """kill -9 of any one of five nodes, again and again, for cluster and plain clients."""
-    rounds, generator = 50 if context.long else 3, random.Random(context.seed)
+    rounds, generator = 50 if context.long else 2, random.Random(context.seed)
     with Cluster(context, 5) as cluster:
         done = []
         for number in range(rounds):

@@ -217,7 +217,7 @@ def many_keys_while_ranges_move(context):
             newcomer = cluster.make_node()
             newcomer.flags["bootstrap_expect"] = None
             try:
-                for _ in range(10 if context.long else 2):
+                for _ in range(10 if context.long else 1):
                     newcomer.start()
                     cluster.count = 4
                     cluster.wait_ready(30)

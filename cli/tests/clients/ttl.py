@@ -154,7 +154,7 @@ def load_in_time(server, link, count):
     raise Skip(f"loading {count} keys takes longer than {life} s here")
 
 
-@check(timeout=150, shards=(1, 2), dispatch=("borrow",))
+@check(timeout=150, shards=(2,), dispatch=("borrow",))
 def a_million_in_one_second(context):
     """They are reclaimed within 2 s of their end (open_loop.py tells who waits for it)."""
     count = 1_000_000
