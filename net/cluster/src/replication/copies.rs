@@ -64,6 +64,8 @@ pub(super) struct RangeCopy {
     /// up with what its primary had when that offered it.
     pub(super) is_base: bool,
     base_goal: Option<Seq>,
+    /// Some of what it holds was replaced by the primary's values, and its position not yet.
+    pub(super) is_being_rewound: bool,
     pub(super) follow: Follow,
     /// The history that it will have when it has caught up with its primary's start.
     pub(super) offered: Option<Box<History>>,
@@ -96,6 +98,7 @@ impl RangeCopy {
             is_complete: false,
             is_base: false,
             base_goal: None,
+            is_being_rewound: false,
             follow: Follow::Empty,
             offered: None,
             sync: None,
@@ -162,20 +165,21 @@ impl RangeCopy {
         }
     }
 
-    /// Takes over: what it holds is from now on what counts. What a part of a range is missing cannot be
-    /// told by numbers, so nobody is to find a fork in it.
+    /// Takes over: what it holds is from now on what counts. What a part of a range is missing, or a copy that
+    /// was being rewound, cannot be told by numbers, so nobody is to find a fork in it.
     pub(super) fn begin_reign(&mut self, reign: Reign, log_head: LogOffset) {
-        if !self.is_complete {
+        let is_whole = self.is_complete && !self.is_being_rewound;
+        if !is_whole {
             self.history = History::default();
         }
-        self.is_base = false;
+        (self.is_base, self.is_being_rewound) = (false, false);
         let start = self.seq.max(self.head);
         self.history.push(Fork {
             reign,
             seq: self.seq,
             start,
         });
-        if !self.is_complete {
+        if !is_whole {
             self.floor = start;
             self.log_start = log_head;
         }
@@ -218,7 +222,7 @@ impl RangeCopy {
     fn forget(&mut self) {
         self.history = History::default();
         (self.seq, self.head, self.floor) = (Seq(0), Seq(0), Seq(0));
-        (self.is_complete, self.is_base) = (false, false);
+        (self.is_complete, self.is_base, self.is_being_rewound) = (false, false, false);
     }
 
     /// Whether it may hold something that is not being dropped.
@@ -376,5 +380,17 @@ mod tests {
         let mut part = replica(3);
         part.is_complete = false;
         assert_eq!(after_a_branch(part), None);
+    }
+
+    #[test]
+    fn nobody_finds_a_fork_in_what_was_being_rewound() {
+        for (is_being_rewound, forks) in [(false, 2), (true, 1)] {
+            let mut copy = replica(3);
+            copy.is_being_rewound = is_being_rewound;
+            // The connection broke meanwhile.
+            copy.stop_following();
+            copy.begin_reign(reign(5, 2), LogOffset(0));
+            assert_eq!(copy.history.forks().len(), forks);
+        }
     }
 }

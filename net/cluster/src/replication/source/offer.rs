@@ -55,6 +55,7 @@ impl Source {
                     from,
                     is_listed: false,
                 };
+                copy.is_being_rewound = true;
                 self.needs_pass = true;
             }
         }
@@ -67,6 +68,7 @@ impl Source {
         };
         copy.follow = Follow::Live;
         copy.seq = from;
+        copy.is_being_rewound = false;
         let start = copy
             .offered
             .as_ref()
