@@ -42,6 +42,11 @@ fn members(node: &Node) -> usize {
     members.map_or(0, Vec::len)
 }
 
+fn lacks_no_copy(node: &Node) -> bool {
+    let status = node.status();
+    status.is_some_and(|status| status["shortage"]["copies"] == 0)
+}
+
 #[test]
 fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
     if !can_serve() {
@@ -54,10 +59,7 @@ fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
     let second_port = free_port();
     let mut second = Node::start(directory.path(), second_port, Some(first_port));
     second.wait_until_ready();
-    first.wait_until(|node| {
-        let status = node.status();
-        status.is_some_and(|status| status["shortage"]["copies"] == 0)
-    });
+    first.wait_until(lacks_no_copy);
     store_all(&first);
     let epoch = |node: &Node| node.status().and_then(|status| status["epoch"].as_u64());
     let before = epoch(&first).expect("a number");
@@ -183,10 +185,7 @@ fn a_cluster_client_follows_its_keys() {
     for node in &mut others {
         node.wait_until_ready();
     }
-    first.wait_until(|node| {
-        let status = node.status();
-        status.is_some_and(|status| status["shortage"]["copies"] == 0)
-    });
+    first.wait_until(lacks_no_copy);
     let client = redis::cluster::ClusterClient::new([format!("redis://127.0.0.1:{first_port}")]);
     let client = client.expect("an address");
     let mut connection = client.get_connection().expect("it listens");

@@ -234,7 +234,7 @@ fn register_commands(node: &Node, registry: &mut Registry) {
     );
 }
 
-/// At most `CANDIDATES_MAX` keys a core.
+/// At most a few dozen keys a core.
 fn register_hot_keys(node: &Node, registry: &mut Registry) {
     let [reads, writes] = [(); 2].map(|()| Level::<HotKey>::default());
     for (core, link) in (0..).zip(&node.links) {

@@ -341,12 +341,14 @@ impl Replication {
             return;
         };
         let link = &mut self.links[position];
+        if matches!(control, Control::Refuse { .. }) && self.heard_epoch < self.epoch {
+            // It was refused by a topology that is over.
+            return;
+        }
         if *control == Control::Reset {
             self.hearing = None;
             self.last_session += 1;
             link.begin_session(self.last_session);
-        } else if matches!(control, Control::Refuse { .. }) && self.heard_epoch < self.epoch {
-            // By a topology that is over.
         } else {
             link.handle(control, &self.copies, &self.log);
         }

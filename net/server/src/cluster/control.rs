@@ -283,8 +283,8 @@ impl<'n> Control<'n> {
             self.left_at = Some(now);
         }
         let is_other = |member: &Member| member.id != self.shared.own;
-        let mut topologies = self.installed.iter();
-        let has_others = topologies.any(|one| one.members().iter().any(is_other));
+        let installed = self.installed.as_ref();
+        let has_others = installed.is_some_and(|one| one.members().iter().any(is_other));
         let waits_ms = if has_others || self.node.clients.count() > 0 {
             LINGER_MS
         } else {
@@ -539,9 +539,10 @@ impl<'n> Control<'n> {
         }
         if let Some((at, view)) = &self.published {
             // Who is not heard may be reached by clients.
-            let inform_ms = match self.has_left {
-                true => LEFT_INFORM_MS,
-                false => INFORM_MS_MAX,
+            let inform_ms = if self.has_left {
+                LEFT_INFORM_MS
+            } else {
+                INFORM_MS_MAX
             };
             let is_late = now.ms_since(*at) > inform_ms;
             let has_shown = |member| self.coordinator.has_shown(member, view.topology());

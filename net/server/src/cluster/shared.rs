@@ -35,6 +35,17 @@ pub(crate) enum Serving {
     Unconfirmed,
 }
 
+impl Serving {
+    /// Whether a command on this node's own keys may be executed.
+    pub(crate) fn executes(self, is_write: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Reads => !is_write,
+            Self::Outside | Self::Unconfirmed => false,
+        }
+    }
+}
+
 /// A message for the coordinator.
 #[derive(Debug)]
 pub(crate) struct Mail {

@@ -6,7 +6,7 @@ use fulmar_protocol::command::{Argv, Command, DataCommand, SetCondition, SetRepl
 use fulmar_shard::{Access, Outcome as Executed, Route, ShardMask, execute, execute_scan, route};
 
 use super::Context;
-use crate::cluster::{Destination, Forward, Nodes, Serving, Target, member_at, places_of};
+use crate::cluster::{Destination, Forward, Nodes, Target, member_at, places_of};
 use crate::dispatch::{Dispatcher, HOLES_MAX, HeldShards, Outcome, with_sink};
 use crate::message::{ReplyForm, Request};
 use crate::pending::Pending;
@@ -170,11 +170,7 @@ pub(crate) enum Here {
 pub(crate) fn execute_here(forward: &Forward, dispatcher: &mut Dispatcher<'_>) -> Here {
     forward.args.with_argv(|argv| {
         let spec = lookup(argv.args).expect("looked up before it was sent");
-        let is_serving = |nodes: &Nodes<'_>| match nodes.shared().serving() {
-            Serving::Everything => true,
-            Serving::Reads => !spec.is_write(),
-            Serving::Outside | Serving::Unconfirmed => false,
-        };
+        let is_serving = |nodes: &Nodes<'_>| nodes.shared().serving().executes(spec.is_write());
         if !dispatcher.nodes().is_some_and(is_serving) {
             return Here::NotNow;
         }

@@ -28,7 +28,7 @@ use transactions::Obstacle;
 use super::lookahead::Lookahead;
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::clients::Registration;
-use crate::cluster::{Gather, Owner, Serving, View, Writes};
+use crate::cluster::{Gather, Owner, View, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
 use crate::message::ReplyForm;
 use crate::node_view::NodeView;
@@ -161,8 +161,8 @@ impl RespSession {
         // What moved away since the last slice is not deleted here: it would only be missing in a copy.
         let spec = sliced.id().spec();
         if spec.is_write() && dispatcher.nodes().is_some() {
-            let serving = dispatcher.nodes().map(|nodes| nodes.shared().serving());
-            let is_here = serving == Some(Serving::Everything)
+            let mut nodes = dispatcher.nodes().into_iter();
+            let is_here = nodes.all(|nodes| nodes.shared().serving().executes(true))
                 && sliced
                     .keys()
                     .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));
@@ -458,15 +458,9 @@ impl RespSession {
             {
                 None => {}
                 Some(Obstacle::ForNow) => return Outcome::Busy,
-                Some(Obstacle::ReadsOnly) => {
-                    self.end_queue(context);
-                    let error = CommandError::ClusterDownReadsOnly;
-                    return self.reject(Some(spec), &error, chains, context);
-                }
                 Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Wait,
                 Some(Obstacle::Moved) => {
-                    self.end_queue(context);
-                    return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
+                    return self.refuse_queue(&CommandError::TryAgain, context);
                 }
             }
             if !dispatcher.may_execute(spec, args, reads_old, context.tokens) {

@@ -31,7 +31,13 @@ impl RespSession {
         let nodes = context.dispatcher.nodes()?;
         let command = match command {
             Command::Data(command) => command,
-            Command::Connection(ConnectionCommand::Exec) => return self.exec_elsewhere(context),
+            Command::Connection(ConnectionCommand::Exec) => {
+                if !self.transaction.is_open() || self.transaction.is_aborted() {
+                    return None;
+                }
+                let refused = self.refuse_for_now(spec, chains, context);
+                return refused.or_else(|| self.exec_elsewhere(context));
+            }
             Command::Connection(ConnectionCommand::Wait {
                 replicas,
                 timeout_ms,
@@ -57,21 +63,10 @@ impl RespSession {
             }
             Command::Connection(_) => return None,
         };
-        match nodes.shared().serving() {
-            Serving::Everything => {}
-            Serving::Outside if nodes.view().is_none() => {
-                return Some(self.reject(Some(spec), &CommandError::ClusterDown, chains, context));
-            }
-            // It owns nothing, and sends everything on.
-            Serving::Outside => {}
-            Serving::Unconfirmed => return Some(Outcome::Busy),
-            Serving::Reads if spec.is_write() => {
-                let error = CommandError::ClusterDownReadsOnly;
-                return Some(self.reject(Some(spec), &error, chains, context));
-            }
-            Serving::Reads => {}
+        if let Some(outcome) = self.refuse_for_now(spec, chains, context) {
+            return Some(outcome);
         }
-        let view = nodes.view()?;
+        let view = context.dispatcher.nodes()?.view()?;
         match way(spec, argv.args, view, self.asker()) {
             Way::Here => None,
             Way::Moved(slot, _) => {
@@ -102,6 +97,31 @@ impl RespSession {
                 Some(self.begin_gather(spec, argv, &view, context))
             }
         }
+    }
+
+    /// What becomes of a command, or a queue, where this node executes no such thing now; `None` if it may.
+    fn refuse_for_now(
+        &mut self,
+        spec: &'static CommandSpec,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Option<Outcome> {
+        let nodes = context.dispatcher.nodes()?;
+        let is_exec = spec.id == CommandId::Exec;
+        let error = match nodes.shared().serving() {
+            Serving::Unconfirmed => return Some(Outcome::Busy),
+            Serving::Outside if nodes.view().is_none() => CommandError::ClusterDown,
+            Serving::Reads if spec.is_write() || (is_exec && self.queue_writes()) => {
+                CommandError::ClusterDownReadsOnly
+            }
+            // Who is outside owns nothing, and sends everything on.
+            Serving::Everything | Serving::Outside | Serving::Reads => return None,
+        };
+        Some(if is_exec {
+            self.refuse_queue(&error, context)
+        } else {
+            self.reject(Some(spec), &error, chains, context)
+        })
     }
 
     pub(super) fn asker(&self) -> Asker {
@@ -265,11 +285,8 @@ impl RespSession {
             return false;
         };
         let spec = gather.id().spec();
-        let may_serve = match nodes.shared().serving() {
-            Serving::Everything | Serving::Outside => true,
-            Serving::Reads => !spec.is_write(),
-            Serving::Unconfirmed => false,
-        };
+        let serving = nodes.shared().serving();
+        let may_serve = serving == Serving::Outside || serving.executes(spec.is_write());
         if !is_time || !may_serve {
             nodes.hold(context.id);
             return true;

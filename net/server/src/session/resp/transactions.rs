@@ -9,8 +9,7 @@ use fulmar_shard::StagedChain;
 
 use super::{Context, RespSession, release};
 use crate::cluster::{
-    Destination, FORWARD_MS_MAX, Forward, Gather, LAST_TRY_MS, Owner, Serving, Target, View, Way,
-    way,
+    Destination, FORWARD_MS_MAX, Forward, Gather, LAST_TRY_MS, Owner, Target, View, Way, way,
 };
 use crate::dispatch::{Dispatcher, Outcome};
 use crate::message::ReplyForm;
@@ -24,8 +23,6 @@ pub(super) enum Obstacle {
     ForNow,
     /// Another node has its keys.
     Moved,
-    /// It writes, and this node hears no quorum and refuses writes.
-    ReadsOnly,
 }
 
 impl RespSession {
@@ -116,7 +113,6 @@ impl RespSession {
         if self.transaction.is_aborted() || dispatcher.nodes().is_none() {
             return None;
         }
-        let serving = dispatcher.nodes().map(|nodes| nodes.shared().serving());
         let (mut may_execute, mut owns_all) = (true, true);
         self.transaction.visit_queue(|args| {
             if let Ok(spec) = lookup(args) {
@@ -125,10 +121,6 @@ impl RespSession {
             }
         });
         match (may_execute, owns_all) {
-            _ if serving == Some(Serving::Unconfirmed) => Some(Obstacle::ForNow),
-            _ if serving == Some(Serving::Reads) && self.queue_writes() => {
-                Some(Obstacle::ReadsOnly)
-            }
             (true, _) => None,
             (false, true) => Some(Obstacle::ForNow),
             (false, false) => Some(Obstacle::Moved),
@@ -140,40 +132,23 @@ impl RespSession {
         let Some(Owner::Node(node)) = self.queue_owner else {
             return None;
         };
-        if !self.transaction.is_open() || self.transaction.is_aborted() {
-            return None;
-        }
         if context.output.holes_count() > 0 {
             return Some(Outcome::Wait);
         }
         let now = Time(context.dispatcher.now().time.0);
         let since = self.exec_since.unwrap_or(now);
         let is_late = now.ms_since(since) + LAST_TRY_MS > FORWARD_MS_MAX;
-        let serving = context.dispatcher.nodes()?.shared().serving();
-        if serving == Serving::Unconfirmed {
-            return Some(Outcome::Busy);
+        if is_late || !self.transaction.is_portable() {
+            return Some(self.refuse_queue(&CommandError::TryAgain, context));
         }
-        let bundled = match bundle(&self.transaction) {
-            _ if serving == Serving::Reads && self.queue_writes() => {
-                Err(CommandError::ClusterDownReadsOnly)
-            }
-            _ if is_late || !self.transaction.is_portable() => Err(CommandError::TryAgain),
-            None => Err(CommandError::TransactionTooLarge),
-            Some(args) => Ok(args),
-        };
-        let args = match bundled {
-            Ok(args) => args,
-            Err(error) => {
-                self.end_queue(context);
-                let exec = Some(CommandId::Exec.spec());
-                return Some(self.reject(exec, &error, &mut Vec::new(), context));
-            }
+        if !context.dispatcher.nodes_mut()?.has_room(1, context.id) {
+            return Some(Outcome::Wait);
+        }
+        let Some(args) = bundle(&self.transaction) else {
+            return Some(self.refuse_queue(&CommandError::TransactionTooLarge, context));
         };
         self.note_writes(CommandId::Exec.spec(), &[], context);
         let nodes = context.dispatcher.nodes_mut()?;
-        if !nodes.has_room(1, context.id) {
-            return Some(Outcome::Wait);
-        }
         let view = nodes.view()?;
         let mut gather = Gather::new(CommandId::Exec, since);
         let part = gather.deal_whole(view, now);
@@ -224,7 +199,22 @@ impl RespSession {
         self.pending = Some(Box::new(Pending::new(&argv, Vec::new())));
     }
 
-    fn queue_writes(&self) -> bool {
+    /// Ends the queue with this error.
+    pub(super) fn refuse_queue(
+        &mut self,
+        error: &CommandError,
+        context: &mut Context<'_, '_>,
+    ) -> Outcome {
+        self.end_queue(context);
+        self.reject(
+            Some(CommandId::Exec.spec()),
+            error,
+            &mut Vec::new(),
+            context,
+        )
+    }
+
+    pub(super) fn queue_writes(&self) -> bool {
         let mut writes = false;
         self.transaction.visit_queue(|args| {
             writes |= lookup(args).is_ok_and(|spec| spec.is_write());
