@@ -43,7 +43,7 @@ mod watch;
 
 pub use counters::{CommandCounts, Counters, ShardStats};
 pub use execute::{Outcome, SCAN_COUNT_MAX, ScanPlaces, execute, execute_scan};
-pub use hot_keys::{CANDIDATES_MAX, HOT_KEY_BYTES_MAX, HotKey};
+pub use hot_keys::HotKey;
 pub use now::Now;
 pub use placed::{PLACED_KEYS_MAX, Placed};
 pub use replica::ShardStore;

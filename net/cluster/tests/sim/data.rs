@@ -60,12 +60,36 @@ pub(crate) struct Faithless {
 /// What one node's cores say to another's by one stream, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct DataMessage {
-    pub(crate) from: NodeId,
-    pub(crate) to: NodeId,
     pub(crate) stream: u64,
     header: Header,
     is_batch: bool,
     bytes: Vec<u8>,
+}
+
+impl DataMessage {
+    fn batch(stream: u64, header: Header, bytes: Vec<u8>) -> Self {
+        Self {
+            stream,
+            header,
+            is_batch: true,
+            bytes,
+        }
+    }
+
+    fn told(stream: u64, header: Header, bytes: Vec<u8>) -> Self {
+        Self {
+            is_batch: false,
+            ..Self::batch(stream, header, bytes)
+        }
+    }
+
+    pub(crate) fn from(&self) -> NodeId {
+        self.header.from.core.node
+    }
+
+    pub(crate) fn to(&self) -> NodeId {
+        self.header.to.core.node
+    }
 }
 
 /// What the data plane did that a checker must know.
@@ -352,7 +376,7 @@ impl Data {
                 let mut bytes = Vec::new();
                 let mut sink = ControlEncoder(&mut bytes);
                 if let Some(header) = core.replication.poll_control(from.core, &mut sink) {
-                    messages.push(self.message(from.core.node, stream, header, false, bytes));
+                    messages.push(DataMessage::told(stream, header, bytes));
                 }
             }
         }
@@ -379,25 +403,7 @@ impl Data {
             let Some(header) = replication.poll_batch(to.core, items, now, &mut sink) else {
                 return;
             };
-            messages.push(self.message(to.core.node, stream, header, true, bytes));
-        }
-    }
-
-    fn message(
-        &self,
-        to: NodeId,
-        stream: u64,
-        header: Header,
-        is_batch: bool,
-        bytes: Vec<u8>,
-    ) -> DataMessage {
-        DataMessage {
-            from: self.me,
-            to,
-            stream,
-            header,
-            is_batch,
-            bytes,
+            messages.push(DataMessage::batch(stream, header, bytes));
         }
     }
 
@@ -462,7 +468,7 @@ impl Data {
     /// Handles a message, and those that waited behind it or before. `counts`: whether acknowledgements
     /// count now.
     pub(crate) fn receive(&mut self, message: DataMessage, counts: bool, now: Time) {
-        let from = message.from;
+        let from = message.from();
         self.waiting
             .entry(from)
             .or_default()

@@ -40,7 +40,7 @@ impl World {
     }
 
     fn say_one(&mut self, slot: usize, message: DataMessage) {
-        let Some(to) = self.nodes.iter().position(|node| node.id == message.to) else {
+        let Some(to) = self.nodes.iter().position(|node| node.id == message.to()) else {
             return;
         };
         let now_ms = self.now_ms();
@@ -65,7 +65,7 @@ impl World {
             } else {
                 NOTICE_MS_MAX
             };
-            return self.notice(slot, message.to, message.stream, notice_ms);
+            return self.notice(slot, message.to(), message.stream, notice_ms);
         };
         state.last_ms = state.last_ms.max(now_ms + delay_ms);
         let (at_ms, life) = (state.last_ms, state.life);
@@ -93,11 +93,11 @@ impl World {
 
     /// What comes for a process that is not there any more breaks its stream.
     pub(super) fn refuse(&mut self, message: &DataMessage) {
-        if let Some(slot) = self.nodes.iter().position(|node| node.id == message.from) {
+        if let Some(slot) = self.nodes.iter().position(|node| node.id == message.from()) {
             let name = (slot, self.nodes[slot].life, message.stream);
             if let Some(state) = self.streams.0.get_mut(&name).filter(|one| !one.is_broken) {
                 state.is_broken = true;
-                self.notice(slot, message.to, message.stream, 5);
+                self.notice(slot, message.to(), message.stream, 5);
             }
         }
     }
