@@ -73,13 +73,19 @@ impl Coordinator {
             self.give_promise();
             return;
         }
-        if let Some(node) = self.living(accused) {
-            self.send(from, Message::Alive { ballot, node });
+        if let Some((node, heard_ms_ago)) = self.living(accused) {
+            let alive = Message::Alive {
+                ballot,
+                node,
+                heard_ms_ago,
+            };
+            self.send(from, alive);
             return;
         }
         let promised = self.acceptor.vote.prepare(ballot);
         promised.expect("the ballot isn't lower");
         self.acceptor.unsettled_since.get_or_insert(self.now);
+        self.turn.yield_to(ballot, self.me, self.now);
         self.persist();
         let dead = accused.iter().map(|accused| accused.id);
         let ranges = self.ranges_of(&dead.clone().collect());
@@ -94,8 +100,9 @@ impl Coordinator {
         self.give_promise();
     }
 
-    /// An accused that this node knows to live. Learns of later starts from the accusation.
-    fn living(&mut self, accused: &[Accused]) -> Option<NodeId> {
+    /// An accused that this node knows to live, and how many ms ago it was heard. Learns of later
+    /// starts from the accusation.
+    fn living(&mut self, accused: &[Accused]) -> Option<(NodeId, u16)> {
         for accused in accused {
             if let Some(reborn) = accused.reborn
                 && accused.id != self.me
@@ -103,16 +110,19 @@ impl Coordinator {
                 self.liveness.admits(accused.id, reborn, self.now);
             }
         }
-        let lives = |accused: &&Accused| {
+        let heard_ms_ago = |accused: &Accused| {
             if accused.id == self.me {
-                return accused.incarnation == self.incarnation();
+                return (accused.incarnation == self.incarnation()).then_some(0);
             }
-            let contact = self.liveness.get(accused.id);
-            let is_same = contact.is_some_and(|c| c.incarnation == accused.incarnation);
-            let has_quorum = contact.is_some_and(|c| c.has_quorum);
-            is_same && has_quorum && self.is_heard(accused.id)
+            let contact = self.liveness.get(accused.id)?;
+            let lives = contact.incarnation == accused.incarnation && contact.has_quorum;
+            lives.then(|| self.liveness.heard_ms_ago(accused.id, self.now))?
         };
-        accused.iter().find(lives).map(|accused| accused.id)
+        // The one that was heard last: the others are silent when it is.
+        let living = accused
+            .iter()
+            .filter_map(|one| Some((one.id, heard_ms_ago(one)?)));
+        living.min_by_key(|&(_, ms)| ms)
     }
 
     fn give_promise(&mut self) {

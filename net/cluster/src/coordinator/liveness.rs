@@ -54,11 +54,18 @@ impl Liveness {
         self.grace = now;
     }
 
-    /// Starts the wait for the silence of one node again.
-    pub(super) fn vouch(&mut self, id: NodeId, now: Time) {
+    /// Another member heard a node at that time: it is thought dead `SILENT_MS` later, not before.
+    pub(super) fn vouch(&mut self, id: NodeId, heard: Time) {
         if let Some(contact) = self.contacts.get_mut(&id) {
-            contact.grace = now;
+            contact.grace = contact.grace.max(heard);
         }
+    }
+
+    /// For how many ms, at most `SILENT_MS`, nothing was heard of one that is not silent yet.
+    pub(super) fn heard_ms_ago(&self, id: NodeId, now: Time) -> Option<u16> {
+        let heard = self.contacts.get(&id)?.heard?;
+        let ms = u16::try_from(now.ms_since(heard)).ok()?;
+        (u64::from(ms) <= SILENT_MS).then_some(ms)
     }
 
     /// Keeps those who matter for `topology`, and gives new members their time.
@@ -136,8 +143,7 @@ impl Liveness {
 
     /// Whether there was a sign of life of it lately.
     pub(super) fn is_heard(&self, id: NodeId, now: Time) -> bool {
-        let heard = self.contacts.get(&id).and_then(|contact| contact.heard);
-        heard.is_some_and(|heard| now.ms_since(heard) <= SILENT_MS)
+        self.heard_ms_ago(id, now).is_some()
     }
 
     /// Whether it is thought dead.
@@ -283,6 +289,21 @@ mod tests {
         let context = (Epoch(1), true, Time(2_000));
         liveness.handle_heartbeat(NodeId(3), beat(9_999, 1_950), Epoch(2), None, context);
         assert_eq!(contact(&liveness), Some(Time(1_600)));
+    }
+
+    #[test]
+    fn who_was_heard_by_another_is_silent_when_it_is_for_both() {
+        let mut liveness = liveness();
+        hear(&mut liveness, 2, 1_050, 1_100);
+        let now = Time(1_100 + SILENT_MS + 1);
+        assert_eq!(liveness.heard_ms_ago(NodeId(2), Time(1_150)), Some(50));
+        assert_eq!(liveness.heard_ms_ago(NodeId(2), now), None);
+        liveness.vouch(NodeId(2), Time(1_300));
+        assert!(!liveness.is_silent(NodeId(2), Time(1_300 + SILENT_MS)));
+        assert!(liveness.is_silent(NodeId(2), Time(1_301 + SILENT_MS)));
+        // Who heard it earlier shortens nothing.
+        liveness.vouch(NodeId(2), Time(1_200));
+        assert!(!liveness.is_silent(NodeId(2), Time(1_300 + SILENT_MS)));
     }
 
     #[test]

@@ -100,7 +100,11 @@ impl Coordinator {
                 }
             }
             Message::Nack { ballot, promised } => self.receive_nack(ballot, promised),
-            Message::Alive { ballot, node } => self.receive_alive(from, ballot, node),
+            Message::Alive {
+                ballot,
+                node,
+                heard_ms_ago,
+            } => self.receive_alive(from, ballot, node, heard_ms_ago),
             Message::Complete(completions) => {
                 let incarnation = self.liveness.incarnation(from);
                 let incarnation = incarnation.unwrap_or_else(|| self.incarnation());

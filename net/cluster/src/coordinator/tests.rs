@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::timing::{HOLD_MS, PAUSE_MS, QUORUM_LOST_MS};
+use super::timing::{HOLD_MS, PAUSE_MS, QUORUM_LOST_MS, SILENT_MS, TURN_MS};
 use super::{Config, Coordinator, Event, Minority, Saved, SealedPosition, Serving, Start};
-use crate::decision::Ballot;
 use crate::decision::samples::{copies, member, topology_of};
+use crate::decision::{Ballot, HOLDERS_WAIT_MS};
 use crate::message::{Accused, Envelope, HandOver, Heartbeat, Message};
 use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, RangeSet, Seq, Time, Topology};
 
@@ -155,14 +155,54 @@ fn a_promise_waits_for_the_disk_and_for_the_seal() {
 #[test]
 fn who_is_heard_is_not_given_up() {
     let mut coordinator = follower(Minority::Serve);
-    let now = START.plus_ms(100);
-    hear(&mut coordinator, 1, now, START);
-    coordinator.handle_message(now, envelope(3, accuse(1)));
+    let heard = START.plus_ms(100);
+    hear(&mut coordinator, 1, heard, START);
+    coordinator.handle_message(heard.plus_ms(20), envelope(3, accuse(1)));
     let alive = Message::Alive {
         ballot: ballot(1, 3),
         node: NodeId(1),
+        heard_ms_ago: 20,
     };
     assert_eq!(sent(&events(&mut coordinator)), [(3, alive)]);
+}
+
+/// Lets node 2 hear node 3 until it begins an attempt; when.
+fn next_attempt(coordinator: &mut Coordinator, mut now: Time) -> Time {
+    for _ in 0..1_000 {
+        now = coordinator.next_deadline().min(now.plus_ms(50));
+        hear(coordinator, 3, now, now);
+        coordinator.handle_timeout(now);
+        for event in events(coordinator) {
+            match event {
+                Event::Persist { serial, .. } => coordinator.handle_persisted(now, serial),
+                Event::Send {
+                    to: NodeId(3),
+                    envelope,
+                } => {
+                    if let Message::Prepare { .. } = envelope.message {
+                        return now;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("nobody is accused");
+}
+
+#[test]
+fn who_promised_lets_the_other_have_its_time() {
+    let mut coordinator = follower(Minority::Serve);
+    hear(&mut coordinator, 1, START, START);
+    let silent = START.plus_ms(SILENT_MS + 1);
+    let before = Time(silent.0 - 1);
+    hear(&mut coordinator, 3, before, before);
+    coordinator.handle_message(silent, envelope(3, accuse(1)));
+    let accused = next_attempt(&mut coordinator, silent);
+    assert!(
+        accused >= silent.plus_ms(HOLDERS_WAIT_MS + TURN_MS),
+        "{accused:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::timing::{
     ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MAX_MS, JOIN_GAP_MS, REPEAT_MS, RESEND_MS,
     RESTART_WAIT_MS, TURN_MS,
 };
-use crate::decision::{Ballot, Change, Proposer, successor};
+use crate::decision::{Ballot, Change, HOLDERS_WAIT_MS, Proposer, successor};
 use crate::message::{Accused, Message};
 use crate::{Copies, Epoch, Incarnation, Member, NodeId, Time, Topology};
 
@@ -74,6 +74,14 @@ impl Turn {
         self.not_before = now.plus_ms(TURN_MS);
     }
 
+    /// No attempt beside another's before that had its time.
+    pub(super) fn yield_to(&mut self, ballot: Ballot, me: NodeId, now: Time) {
+        if ballot.id != me {
+            let end = now.plus_ms(HOLDERS_WAIT_MS + TURN_MS);
+            self.not_before = self.not_before.max(end);
+        }
+    }
+
     /// Copies for lost ones may be made at once.
     pub(super) fn rebuild_now(&mut self, now: Time) {
         self.rebuild_at = self.rebuild_at.min(now);
@@ -126,15 +134,21 @@ impl Coordinator {
     pub(super) fn receive_nack(&mut self, ballot: Ballot, promised: Ballot) {
         self.turn.counter = self.turn.counter.max(promised.counter);
         if self.attempt(ballot).is_some() {
-            self.abandon(TURN_MS);
+            self.back_off();
         }
     }
 
-    pub(super) fn receive_alive(&mut self, from: NodeId, ballot: Ballot, node: NodeId) {
-        let now = self.now;
+    pub(super) fn receive_alive(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        node: NodeId,
+        heard_ms_ago: u16,
+    ) {
+        let heard = Time(self.now.0.saturating_sub(heard_ms_ago.into()));
         if let Some(attempt) = self.attempt(ballot) {
             attempt.handle_refusal(from);
-            self.liveness.vouch(node, now);
+            self.liveness.vouch(node, heard);
         }
     }
 
@@ -345,7 +359,7 @@ impl Coordinator {
             return;
         }
         if self.now.ms_since(attempt.started()) >= ATTEMPT_MS {
-            self.abandon(TURN_MS);
+            self.back_off();
             return;
         }
         if attempt.is_prepared(self.now) {
@@ -397,12 +411,18 @@ impl Coordinator {
         self.send_others(all, &Message::Commit(topology));
     }
 
-    /// Gives an attempt up. Members with different ranks try again at different times.
-    fn abandon(&mut self, step_ms: u64) {
+    /// Gives an attempt up that another's stood in the way of. Members with different ranks try again
+    /// at different times.
+    fn back_off(&mut self) {
+        let rank = self.decided.as_ref().and_then(|t| t.rank(self.me));
+        let wait_ms = TURN_MS * (1 + rank.unwrap_or(0) as u64);
+        self.abandon(wait_ms.min(BACKOFF_MAX_MS));
+    }
+
+    /// Gives an attempt up; there is no other for so long.
+    fn abandon(&mut self, wait_ms: u64) {
         self.proposer = None;
         self.counters.abandoned_attempts += 1;
-        let rank = self.decided.as_ref().and_then(|t| t.rank(self.me));
-        let wait_ms = step_ms * (1 + rank.unwrap_or(0) as u64);
-        self.turn.not_before = self.now.plus_ms(wait_ms.min(BACKOFF_MAX_MS));
+        self.turn.not_before = self.now.plus_ms(wait_ms);
     }
 }

@@ -266,10 +266,15 @@ fn encode_decision(message: &Message, out: &mut Vec<u8>) {
             encode_ballot(*ballot, out);
             encode_ballot(*promised, out);
         }
-        Message::Alive { ballot, node } => {
+        Message::Alive {
+            ballot,
+            node,
+            heard_ms_ago,
+        } => {
             out.put_u8(ALIVE);
             encode_ballot(*ballot, out);
             out.put_u64_le(node.0);
+            out.put_u16_le(*heard_ms_ago);
         }
         Message::Accept { ballot, topology } => {
             out.put_u8(ACCEPT);
@@ -383,6 +388,7 @@ fn decode_decision(kind: u8, input: &mut &[u8]) -> Result<Message, MessageError>
         ALIVE => Message::Alive {
             ballot,
             node: decode_node(input)?,
+            heard_ms_ago: input.try_get_u16_le()?,
         },
         ACCEPT => Message::Accept {
             ballot,

@@ -172,6 +172,8 @@ pub enum Message {
         ballot: Ballot,
         /// Who was heard.
         node: NodeId,
+        /// How long ago, in ms.
+        heard_ms_ago: u16,
     },
     /// Second phase.
     Accept {

@@ -106,6 +106,7 @@ fn messages() -> Vec<Message> {
         Message::Alive {
             ballot: ballot(1),
             node: NodeId(3),
+            heard_ms_ago: 300,
         },
         Message::Accept {
             ballot: ballot(1),
