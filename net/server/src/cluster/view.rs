@@ -4,7 +4,7 @@
 //! so that within a turn every look-up agrees. It only says where to send a command. Whether a shard
 //! may execute it is decided by the shard, under its token.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fulmar_cluster::{Epoch, NodeId, RANGES_COUNT, Range, Topology};
@@ -30,8 +30,8 @@ pub(crate) struct View {
     /// The cluster as clients are told of it.
     pub(crate) cluster: Arc<ClusterView>,
     owners: Box<[Owner]>,
-    /// By the members' rank, whether they act on this topology.
-    informed: Box<[AtomicBool]>,
+    /// By the members' rank, the newest epoch that they are known to act on; 0: none.
+    informed: Box<[AtomicU64]>,
     /// By range, the epoch in which its primary last changed and may have lost writes.
     breaks: Box<[Epoch]>,
     /// The map in each form that was asked for.
@@ -52,7 +52,7 @@ impl View {
         Self {
             cluster: Arc::new(cluster),
             owners,
-            informed: topology.members().iter().map(|_| false.into()).collect(),
+            informed: informed(&topology, before),
             breaks: breaks(&topology, before),
             maps: Default::default(),
         }
@@ -81,17 +81,19 @@ impl View {
 
     /// Notes the members that act on this topology.
     pub(crate) fn note_informed(&self, is_informed: impl Fn(NodeId) -> bool) {
+        let epoch = self.topology().epoch().0;
         for (member, informed) in self.topology().members().iter().zip(&self.informed) {
-            if !informed.load(Ordering::Relaxed) && is_informed(member.id) {
-                informed.store(true, Ordering::Relaxed);
+            if informed.load(Ordering::Relaxed) < epoch && is_informed(member.id) {
+                informed.store(epoch, Ordering::Relaxed);
             }
         }
     }
 
-    /// Whether a member acts on this topology. One that does not yet would send clients back.
-    pub(crate) fn is_informed(&self, node: NodeId) -> bool {
-        let rank = self.topology().rank(node);
-        rank.is_some_and(|rank| self.informed[rank].load(Ordering::Relaxed))
+    /// Whether the owner of `range` knows that it is. One that does not yet would send clients back.
+    pub(crate) fn is_owner_informed(&self, range: Range) -> bool {
+        let copies = self.topology().copies(range);
+        let rank = self.topology().rank(copies.primary);
+        rank.is_some_and(|rank| self.informed[rank].load(Ordering::Relaxed) >= copies.term.0)
     }
 
     /// The epoch in which the primary of `range` last changed other than by a hand-over: what was
@@ -104,6 +106,20 @@ impl View {
     pub(crate) fn is_replica(&self, range: Range) -> bool {
         self.topology().copies(range).replicas.contains(&self.own())
     }
+}
+
+/// What the members are known to act on when a topology is new. A branch has its epoch from where it parted,
+/// so that nothing follows from the epochs before it, nor from its own after it.
+fn informed(topology: &Topology, before: Option<&View>) -> Box<[AtomicU64]> {
+    let is_chain = |view: &&View| topology.branch().is_none() && view.topology().branch().is_none();
+    let before = before.filter(is_chain);
+    let members = topology.members().iter();
+    let known = members.map(|member| {
+        let view = before?;
+        let rank = view.topology().rank(member.id)?;
+        Some(view.informed[rank].load(Ordering::Relaxed))
+    });
+    known.map(|epoch| epoch.unwrap_or(0).into()).collect()
 }
 
 /// A hand-over leaves its primary a member, and waits until the next one has everything. One that died

@@ -66,7 +66,7 @@ fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) ->
         return match first_owner {
             _ if slots.any(|slot| slot != first) => Way::CrossSlot,
             Owner::Own => Way::Here,
-            Owner::Node(node) if view.is_informed(node) => Way::Moved(first, node),
+            Owner::Node(node) if view.is_owner_informed(first.range()) => Way::Moved(first, node),
             // It would send the client back.
             Owner::Node(node) => Way::To(node),
         };
@@ -209,6 +209,27 @@ pub(super) mod tests {
         for (informed, expected) in [(1, Way::To(NodeId(2))), (2, moved)] {
             view.note_informed(|member| member == NodeId(informed));
             assert_eq!(way(spec, args, &view, CLUSTER), expected);
+        }
+    }
+
+    #[test]
+    fn an_owner_stays_informed_of_what_it_keeps() {
+        let args: &[&[u8]] = &[b"get", b"bar"];
+        let spec = lookup(args).expect("a command");
+        let moved = Way::Moved(Slot::of(b"bar"), NodeId(2));
+        let before = view();
+        // Whether the next epoch gives it the range anew, what is decided before it shows that epoch.
+        for (is_new, expected) in [(false, moved), (true, Way::To(NodeId(2)))] {
+            let mut parts = before.topology().to_parts();
+            parts.epoch = parts.epoch.next();
+            if is_new {
+                parts.table[usize::from(Range::of(b"bar").index())].term = parts.epoch;
+            }
+            let topology = Topology::new(parts).expect("consistent");
+            let view = view_behind(Some(&before), NodeId(1), topology);
+            assert_eq!(way(spec, args, &view, CLUSTER), expected);
+            view.note_informed(|_| true);
+            assert_eq!(way(spec, args, &view, CLUSTER), moved);
         }
     }
 
