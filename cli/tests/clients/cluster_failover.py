@@ -19,8 +19,9 @@ from harness import require, wait_until
 
 WINDOW_P99_MAX, WINDOW_MEDIAN_MAX = 2.0, 1.2
 RESTART_SECONDS_MAX = 0.1
-# The short form runs on shared cores, where a pause of the scheduler is longer than what is
-# measured, and has too few rounds for a median.
+# The windows of one round are one event's. With fewer rounds than this there is no median.
+MEDIAN_ROUNDS_MIN = 10
+# The short form runs on shared cores, where a pause of the scheduler is longer than what is measured.
 LATENCY_SLACK_SECONDS = 0.25
 
 
@@ -82,7 +83,7 @@ def judge(context, rounds):
     require(median > 0.0, "no range was hit: the fault did nothing")
     require(p99 <= WINDOW_P99_MAX, f"p99 of the windows {p99:.2f} s > {WINDOW_P99_MAX} s")
     # Redis's own timing is a matter of its settings.
-    require(median <= WINDOW_MEDIAN_MAX or context.is_redis,
+    require(median <= WINDOW_MEDIAN_MAX or context.is_redis or len(rounds) < MEDIAN_ROUNDS_MIN,
             f"median of the windows {median:.2f} s > {WINDOW_MEDIAN_MAX} s")
 
 

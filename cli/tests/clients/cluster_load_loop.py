@@ -23,8 +23,6 @@ from resp import ErrorReply, decode, encode, frame_end
 TIMEOUT_SECONDS = 0.5
 WRITE_SHARE = 0.2
 REDIRECTIONS_MAX = 5
-# A redirection makes it read the whole map, at most this often.
-REFRESH_SECONDS = 0.3
 FLAWS_MAX = 20
 # A node that did not answer is not asked until it answers a probe; this often there is one.
 PROBE_SECONDS = 0.1
@@ -113,12 +111,6 @@ class _Link:
         self.unsent += request.payload
         self.flush()
 
-    def ask_for_map(self):
-        """Reads CLUSTER SLOTS again."""
-        self.pending.append(None)
-        self.unsent += encode("CLUSTER", "SLOTS")
-        self.flush()
-
     def flush(self):
         """Sends what the socket takes."""
         try:
@@ -161,10 +153,7 @@ class _Link:
                 continue
             require(self.pending, f"a reply without a request: {frame[:80]!r}")
             request, reply = self.pending[0], decode(frame)
-            if request is None:
-                self.pending.popleft()
-                self.loop.learn(reply, self.address[0])
-            elif self.is_waiting:
+            if self.is_waiting:
                 self.is_waiting = False
                 self.pending.popleft()
                 if self.wait_counts and reply and isinstance(reply, int):
@@ -191,7 +180,7 @@ class _Link:
         if why != "no answer" or not self.loop.plain or not self.has_answered:
             self.loop.lost(self)
         for index, request in enumerate(self.pending):
-            if request is not None and (index or not self.is_waiting):
+            if index or not self.is_waiting:
                 self.loop.failed(request, why)
         self.pending.clear()
 
@@ -213,7 +202,7 @@ class _Loop:
         self.idle = collections.defaultdict(list)
         self.samples, self.flaws = [], []
         self.redirections = self.hits = self.misses = 0
-        self.is_over, self.next_refresh = False, 0.0
+        self.is_over = False
 
     def run(self):
         """Until told to stop."""
@@ -321,7 +310,7 @@ class _Loop:
         """Ends connections that have not answered in time; tries avoided nodes again."""
         for link in list(self.open):
             # WAIT has its own time-out, which comes on top.
-            first = next(filter(None, link.pending), None)
+            first = link.pending[0] if link.pending else None
             if link.is_open and first and (
                     now - first.sample.due
                     > TIMEOUT_SECONDS * (3 if link.is_waiting else 1) + 0.05):
@@ -346,13 +335,6 @@ class _Loop:
             request.key.unknown.add(request.counter)
             request.key.is_being_written = False
 
-    def learn(self, reply, host):
-        """Takes over a map."""
-        if isinstance(reply, list):
-            for first, last, primary, *_ in reply:
-                address = ((primary[0] or b"").decode() or host, primary[1])
-                self.table[first:last + 1] = [address] * (last + 1 - first)
-
     def answered(self, link, request, reply):
         """A request's reply; whether it was its last, and good."""
         now = time.monotonic()
@@ -362,11 +344,11 @@ class _Loop:
                 self.redirections += 1
                 request.hops += 1
                 host, _, port = words[2].rpartition(":")
-                self.table[int(words[1])] = (host or link.address[0], int(port))
-                self.forward(request, self.table[int(words[1])])
-                if now > self.next_refresh:
-                    self.next_refresh = now + REFRESH_SECONDS
-                    link.ask_for_map()
+                address = (host or link.address[0], int(port))
+                # The whole map takes Python a tenth of a second, in which it measures itself.
+                first = int(words[1]) // RANGE_SLOTS * RANGE_SLOTS
+                self.table[first:first + RANGE_SLOTS] = [address] * RANGE_SLOTS
+                self.forward(request, address)
                 return False
             self.failed(request, str(reply))
             return False
