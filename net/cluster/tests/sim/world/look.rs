@@ -43,7 +43,11 @@ impl World {
     /// The newest topology that a process or a disk knows. One that only a lost directory knew may be
     /// newer: then its quorum is gone, whoever its members are.
     pub(super) fn newest(&self) -> Option<Arc<Topology>> {
-        let known = self.nodes.iter().filter_map(|node| {
+        self.known_by(|_| true)
+    }
+
+    fn known_by(&self, is_asked: impl Fn(&&Node) -> bool) -> Option<Arc<Topology>> {
+        let known = self.nodes.iter().filter(is_asked).filter_map(|node| {
             let process = node.process.as_ref();
             let decided = process.and_then(|process| process.coordinator.decided());
             decided.or(node.saved.topology.as_ref())
@@ -90,7 +94,11 @@ impl World {
         };
         let is_restart = !self.nodes.iter().any(|node| is_up(&node) && is_named(node));
         let are_disks_quick = self.nodes.iter().all(|node| node.disk_ms == DISK_MS);
-        let is_calm = self.network.is_calm() && are_disks_quick && newest.is_quorum(runs);
+        // One that only the disk of a dead node knows is nothing by which the others could decide.
+        let has_quorum = self
+            .known_by(is_up)
+            .is_some_and(|known| known.is_quorum(runs));
+        let is_calm = self.network.is_calm() && are_disks_quick && has_quorum;
         self.owners.look(now_ms, is_calm, is_restart, &has_owner)
     }
 }
