@@ -569,7 +569,10 @@ mod tests {
         }
         let expected = all_bytes(&replies, 0);
         let mut received = vec![0; expected.len()];
+        // Nobody reads before the socket's buffer is full.
+        let (begin, begun) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
+            begun.recv().expect("something was sent");
             far.read_exact(&mut received).expect("all of it comes");
             received
         });
@@ -585,6 +588,9 @@ mod tests {
             replies = ring.take_sent(ID);
             sent += usize::try_from(completions[0].result).expect("no error");
             sends += 1;
+            if sends == 1 {
+                begin.send(()).expect("it waits");
+            }
         }
         assert!(sends > 1, "a socket's buffer does not hold it");
         assert!(reader.join().expect("it read") == expected);
