@@ -26,6 +26,7 @@ const HEAD: ForwardHead = ForwardHead {
         may_read_replica: false,
         is_local: false,
     },
+    copy_reads: None,
 };
 
 fn open() -> Decoder {

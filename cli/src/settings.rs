@@ -19,6 +19,8 @@ use cluster::ClusterSettingsError;
 const PORT: u16 = 6_379;
 const HTTP_PORT: u16 = 8_379;
 const HOT_KEY_RPS: u32 = 1_000;
+const HOT_COPY_MS: u16 = 250;
+const HOT_COPY_MS_MAX: u16 = 1_000;
 const CLIENTS_MAX: usize = 10_000;
 const VALUE_BYTES_MAX: usize = 64 << 20;
 /// The default limit's part of the machine's memory: half, so that a fork-free cache, its
@@ -76,6 +78,10 @@ pub(crate) struct Settings {
     /// Reads and writes a second from which on a key is hot; 0: none is [default: 1000]
     #[arg(long, value_name = "N", env = "FULMAR_HOT_KEY_RPS")]
     hot_key_rps: Option<u32>,
+    /// For how long, at most 1000, other nodes may answer reads of a hot key by themselves, which may be so old
+    /// then; 0: never [default: 250]
+    #[arg(long, value_name = "MS", env = "FULMAR_HOT_COPY_MS")]
+    hot_copy_ms: Option<u16>,
     /// Be a node of a cluster; the flags below say of which
     #[arg(long, env = "FULMAR_CLUSTER")]
     cluster: bool,
@@ -208,6 +214,9 @@ pub(crate) enum SettingsError {
     /// Over Redis's bound for a string.
     #[error("--max-value-size {0}: from 1 byte to 512MiB")]
     ValueSize(Size),
+    /// Longer than the nodes' protocol can say.
+    #[error("--hot-copy-ms {0}: at most 1000")]
+    HotCopyMs(u16),
     /// A server without clients.
     #[error("--maxclients must be at least 1")]
     NoClients,
@@ -244,6 +253,10 @@ impl Settings {
         if !(1..=512 << 20).contains(&value_size.0) {
             return Err(SettingsError::ValueSize(value_size));
         }
+        let hot_copy_ms = settings.hot_copy_ms.unwrap_or(HOT_COPY_MS);
+        if hot_copy_ms > HOT_COPY_MS_MAX {
+            return Err(SettingsError::HotCopyMs(hot_copy_ms));
+        }
         let http_port = settings.http_port.unwrap_or(HTTP_PORT);
         Ok(Config {
             bind: settings.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -261,6 +274,7 @@ impl Settings {
                 Some(DispatchMode::Message) => Dispatch::Message,
             },
             hot_key_rps: settings.hot_key_rps.unwrap_or(HOT_KEY_RPS),
+            hot_copy_ms,
             eviction: match settings.eviction {
                 None | Some(EvictionPolicy::Lru) => Eviction::Lru,
                 Some(EvictionPolicy::S3Fifo) => Eviction::S3Fifo,
@@ -283,6 +297,7 @@ impl Settings {
             dispatch: self.dispatch.or(file.dispatch),
             eviction: self.eviction.or(file.eviction),
             hot_key_rps: self.hot_key_rps.or(file.hot_key_rps),
+            hot_copy_ms: self.hot_copy_ms.or(file.hot_copy_ms),
             cluster: self.cluster || file.cluster,
             cluster_port: self.cluster_port.or(file.cluster_port),
             join: self.join.or(file.join),

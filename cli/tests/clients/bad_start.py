@@ -122,7 +122,8 @@ def bad_flags(context):
     for arguments in (["--shards", "0"], ["--shards", "abc"], ["--port", "70000"],
                       ["--dispatch", "bogus"], ["--eviction", "lfu"], ["--max-memory", "12parsecs"],
                       ["--bind", "nowhere"], ["--cpus", "9999"], ["--no-such-flag"],
-                      ["--config", "/nonexistent/fulmar.toml"], ["--maxclients", "-1"]):
+                      ["--config", "/nonexistent/fulmar.toml"], ["--maxclients", "-1"],
+                      ["--hot-copy-ms", "1001"]):
         server = Server.spawn([context.server, "serve", *arguments])
         try:
             code = server.wait(END_SECONDS_MAX)

@@ -30,7 +30,7 @@ MODULES = ["differential", "random_commands", "redis_py", "redis_tools", "order_
            "transaction_check", "bad_input", "bad_start", "http_curl", "memory", "ttl",
            "idle_and_stop", "connections", "open_loop", "hot_keys", "cluster_clients", "cluster_plain",
            "cluster_start", "cluster_failover", "cluster_wait", "cluster_partition",
-           "cluster_pause", "cluster_resync", "cluster_memory"]
+           "cluster_pause", "cluster_resync", "cluster_memory", "cluster_hot_keys"]
 SKIP_EXIT_CODE = 77
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.."))
 

@@ -47,6 +47,9 @@ pub struct Config {
     pub eviction: Eviction,
     /// Accesses a second from which on a key counts as hot; 0: none does.
     pub hot_key_rps: u32,
+    /// For how long another node may answer reads of a hot key, in milliseconds, at most 1,000; 0: it may not,
+    /// and this one keeps no other's.
+    pub hot_copy_ms: u16,
     /// Most clients at once, HTTP included.
     pub clients_max: usize,
     /// How a core reaches another core's shard.

@@ -439,7 +439,7 @@ fn translate(reply: Result<Vec<u8>, Failure>, form: ReplyForm, replies: &mut Rep
         (Ok(bytes), ReplyForm::Resp(_)) => replies.bytes = bytes,
         (Ok(bytes), ReplyForm::Node { request, .. }) => {
             let mut encoder = NodeEncoder::new(&mut replies.bytes);
-            let mut frame = encoder.reply_in_place(request);
+            let mut frame = encoder.reply_in_place(request, None);
             frame.payload().extend_from_slice(&bytes);
             frame.finish();
         }

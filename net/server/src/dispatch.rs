@@ -23,9 +23,9 @@ use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, S
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
-use crate::cluster::{Mail, Nodes, Owner};
+use crate::cluster::{Copies, Mail, Nodes, Owner};
 use crate::config::Dispatch;
-use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Message, Ran, ReplyForm};
+use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Lease, Message, Ran, ReplyForm};
 use crate::node::{Counters, Node};
 use crate::output::Output;
 use crate::replies::Replies;
@@ -134,8 +134,18 @@ impl<'n> Dispatcher<'n> {
             nodes_bytes: 0,
             reserved_bytes: 0,
             nodes: node.cluster.as_ref().map(|shared| {
-                let nodes = Nodes::new(shared, own, config.shards, config.value_bytes_max);
-                Box::new(nodes)
+                let memory = config.memory_bytes_max / u64::from(config.shards);
+                let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+                let lease_ms = config.hot_copy_ms;
+                let copies = (lease_ms > 0).then(|| Copies::new(lease_ms, memory));
+                let value_bytes_max = config.value_bytes_max;
+                Box::new(Nodes::new(
+                    shared,
+                    own,
+                    config.shards,
+                    value_bytes_max,
+                    copies,
+                ))
             }),
             has_posted: false,
             has_news: false,
@@ -221,6 +231,10 @@ impl<'n> Dispatcher<'n> {
             counters.forwards_sent.set(counts.sent);
             counters.forwards_retried.set(counts.retried);
             counters.forwards_failed.set(counts.failed);
+            if let Some(copies) = nodes.copies() {
+                counters.hot_copies.set(copies.count() as u64);
+                counters.hot_copy_reads.set(copies.reads());
+            }
         }
         let mut tokens = Tokens::new(&self.node.shards);
         if tokens.try_take(self.own) {
@@ -285,8 +299,9 @@ impl<'n> Dispatcher<'n> {
                 }
             }
             let shard = tokens.shard(routed.shard);
+            let form = self.with_lease(routed.form, || routed.key, shard);
             let mut shards = Single::new(shard, Some(routed.key), self.placement());
-            let executed = with_sink(routed.form, output.replies(), |sink| {
+            let executed = with_sink(form, output.replies(), |sink| {
                 execute(routed.command, &mut shards, &mut [], self.now, sink)
             });
             self.count(routed.id, executed);
@@ -299,6 +314,33 @@ impl<'n> Dispatcher<'n> {
             self.counters().borrows_failed.add(1);
         }
         self.send_away(routed, args, output)
+    }
+
+    /// The form of a reply. Where another node asks whether it may keep it, `shard` says whether it may.
+    #[inline]
+    fn with_lease<'k>(
+        &self,
+        form: ReplyForm,
+        key: impl FnOnce() -> Key<'k>,
+        shard: &mut Shard,
+    ) -> ReplyForm {
+        match form {
+            ReplyForm::Node {
+                request,
+                version,
+                lease: Lease::Asked { copy_reads },
+            } => {
+                let ms_max = self.node.config.hot_copy_ms;
+                let ms = shard.lease_ms(&key(), copy_reads, ms_max, self.now);
+                let lease = Lease::of(ms);
+                ReplyForm::Node {
+                    request,
+                    version,
+                    lease,
+                }
+            }
+            form => form,
+        }
     }
 
     fn send_away(
@@ -389,6 +431,7 @@ impl<'n> Dispatcher<'n> {
                 return Ran::Done;
             }
             let shard = tokens.shard(self.own);
+            let form = self.with_lease(form, || placement.place(args[1]).1, shard);
             let mut shards = Single::new(shard, None, placement);
             let executed = with_sink(form, replies, |sink| {
                 execute(&command, &mut shards, &mut [], self.now, sink)
@@ -638,9 +681,13 @@ pub(crate) fn with_sink<R>(
     match form {
         ReplyForm::Resp(version) => reply(&mut out.sink(version)),
         ReplyForm::Http(form) => reply(&mut http::Encoder::new(form, &mut out.bytes)),
-        ReplyForm::Node { request, version } => {
+        ReplyForm::Node {
+            request,
+            version,
+            lease,
+        } => {
             let mut encoder = NodeEncoder::new(&mut out.bytes);
-            let mut frame = encoder.reply_in_place(request);
+            let mut frame = encoder.reply_in_place(request, lease.granted());
             let result = reply(&mut Encoder::new(frame.payload(), version));
             frame.finish();
             result

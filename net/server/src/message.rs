@@ -4,6 +4,8 @@
 //! its memory is used again. A core has at most [`BATCHES_IN_FLIGHT_MAX`] batches at a peer, and
 //! every inbox has room for all of them, there and back: sending never blocks and never fails.
 
+use std::num::NonZeroU16;
+
 use fulmar_protocol::http;
 use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::Access;
@@ -38,7 +40,35 @@ pub(crate) enum ReplyForm {
         request: u32,
         /// What the client over there speaks.
         version: RespVersion,
+        /// Whether it may keep the reply.
+        lease: Lease,
     },
+}
+
+/// Whether another node may give a reply again, by itself, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// It may not.
+    No,
+    /// It asks. Its copy has answered so many reads of the key since it last did.
+    Asked { copy_reads: u32 },
+    /// For so many milliseconds, counted from when it asked.
+    Granted { ms: NonZeroU16 },
+}
+
+impl Lease {
+    /// For so many milliseconds, or none.
+    pub(crate) fn of(ms: u16) -> Self {
+        NonZeroU16::new(ms).map_or(Self::No, |ms| Self::Granted { ms })
+    }
+
+    /// The milliseconds that the reply says.
+    pub(crate) fn granted(self) -> Option<u16> {
+        match self {
+            Self::No | Self::Asked { .. } => None,
+            Self::Granted { ms } => Some(ms.get()),
+        }
+    }
 }
 
 /// One command of a batch, and where its reply goes.

@@ -79,6 +79,9 @@ pub(crate) struct Counters {
     pub(crate) forwards_sent: Counter,
     pub(crate) forwards_retried: Counter,
     pub(crate) forwards_failed: Counter,
+    /// A gauge: values of other nodes' hot keys.
+    pub(crate) hot_copies: Counter,
+    pub(crate) hot_copy_reads: Counter,
     /// A gauge: what connections hold beside the shards.
     pub(crate) connection_bytes: Counter,
 }

@@ -252,6 +252,8 @@ fn cluster_counts(node: &Node) -> ClusterCounts {
         forwards_sent: node.total(|counters| &counters.forwards_sent),
         forwards_retried: node.total(|counters| &counters.forwards_retried),
         forwards_failed: node.total(|counters| &counters.forwards_failed),
+        hot_copies: node.total(|counters| &counters.hot_copies),
+        hot_copy_reads: node.total(|counters| &counters.hot_copy_reads),
         elections: decisions.elections,
         lost_ranges: decisions.lost_ranges,
         divergences: decisions.divergences,

@@ -32,6 +32,7 @@ impl Running {
             value_bytes_max: 4 << 20,
             eviction: Eviction::Lru,
             hot_key_rps: 1_000,
+            hot_copy_ms: 250,
             clients_max: 256,
             dispatch: Dispatch::Borrow,
             cluster: None,

@@ -220,6 +220,22 @@ impl Shard {
         self.hot_keys = HotKeys::new(per_second, seed);
     }
 
+    /// For how many milliseconds, at most `ms_max`, another node may answer reads of a key that it is about to
+    /// read here: 0, unless the key is hot, mostly read, and lives longer than that. `copy_reads` is how
+    /// many it has answered since it last told.
+    pub fn lease_ms(&mut self, key: &Key<'_>, copy_reads: u32, ms_max: u16, now: Now) -> u16 {
+        self.hot_keys.note_copies(key, copy_reads);
+        if !self.hot_keys.is_worth_copies(key) {
+            return 0;
+        }
+        let Some(item) = self.cache.peek(key, now.time) else {
+            return 0;
+        };
+        let end = now.time.0 + u64::from(ms_max);
+        let outlives = item.deadline().is_none_or(|deadline| deadline.0 > end);
+        if outlives { ms_max } else { 0 }
+    }
+
     /// Measures the hot keys, if it is time. Called at every tick.
     pub fn advance_hot_keys(&mut self, now: Now) {
         self.hot_keys.advance(now.time);

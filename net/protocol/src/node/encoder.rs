@@ -27,13 +27,14 @@ use super::{ARGUMENTS_MAX, DATA_BYTES_MAX, KEEP_MS_MAX, PART_BYTES_MAX, varint};
 ///     may_read_replica: false,
 ///     is_local: false,
 /// };
+/// let head = ForwardHead { fence, options, copy_reads: None };
 /// let value = [7; 40_000];
 /// let mut arguments =
 ///     [Blob::Whole(b"SET"), Blob::Whole(b"key"), Blob::InParts(value.len()), Blob::Whole(b"NX")]
 ///         .into_iter();
 /// let mut out = Vec::new();
 /// let mut encoder = Encoder::new(&mut out);
-/// encoder.forward(9, &ForwardHead { fence, options }, &mut arguments);
+/// encoder.forward(9, &head, &mut arguments);
 /// let mut offset = 0;
 /// for part in value.chunks(PART_BYTES_MAX) {
 ///     encoder.part(9, offset, part, false);
@@ -228,11 +229,24 @@ impl<'o> Encoder<'o> {
         draft.finish(Kind::Reply, flags, request);
     }
 
-    /// The answer to a command, written in place and of any length.
+    /// The answer to a command, written in place and of any length. With `keep_ms`, of 1 to
+    /// [`KEEP_MS_MAX`], the asker may give it again for so long.
+    ///
+    /// # Panics
+    /// If `keep_ms` is out of its bounds.
     #[inline]
-    pub fn reply_in_place(&mut self, request: u32) -> ReplyEncoder<'_> {
+    pub fn reply_in_place(&mut self, request: u32, keep_ms: Option<u16>) -> ReplyEncoder<'_> {
+        let draft = Draft::new(self.out);
+        let mut flags = Flags::NONE;
+        if let Some(ms) = keep_ms {
+            assert!((1..=KEEP_MS_MAX).contains(&ms));
+            varint::encode(ms.into(), draft.out);
+            flags = Flags::KEEP;
+        }
         ReplyEncoder {
-            draft: Some(Draft::new(self.out)),
+            before_bytes: draft.body_bytes(),
+            draft: Some(draft),
+            flags,
             request,
         }
     }
@@ -319,6 +333,9 @@ impl Drop for PayloadEncoder<'_> {
 pub struct ReplyEncoder<'o> {
     /// None once it is finished.
     draft: Option<Draft<'o>>,
+    /// Length of what stands before the answer in the first body.
+    before_bytes: usize,
+    flags: Flags,
     request: u32,
 }
 
@@ -333,13 +350,15 @@ impl ReplyEncoder<'_> {
     #[inline]
     pub fn finish(mut self) {
         let mut draft = self.draft.take().expect(UNFINISHED);
-        if draft.body_bytes() <= PART_BYTES_MAX {
-            return draft.finish(Kind::Reply, Flags::LAST, self.request);
+        let first_bytes_max = self.before_bytes + PART_BYTES_MAX;
+        if draft.body_bytes() <= first_bytes_max {
+            let flags = self.flags.with(Flags::LAST, true);
+            return draft.finish(Kind::Reply, flags, self.request);
         }
         let rest = draft
             .out
-            .split_off(draft.start + HEADER_BYTES + PART_BYTES_MAX);
-        draft.finish(Kind::Reply, Flags::NONE, self.request);
+            .split_off(draft.start + HEADER_BYTES + first_bytes_max);
+        draft.finish(Kind::Reply, self.flags, self.request);
         let mut encoder = Encoder::new(draft.out);
         let mut offset = 0;
         while offset < rest.len() {

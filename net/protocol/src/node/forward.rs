@@ -46,6 +46,8 @@ impl ForwardOptions {
     const HOPS_MASK: u8 = 0b11;
     const MAY_READ_REPLICA: u8 = 1 << 3;
     const IS_LOCAL: u8 = 1 << 4;
+    /// The reads of the sender's copy follow; the head's, not an option.
+    const HAS_COPY_READS: u8 = 1 << 5;
     const ALL: u8 = (1 << 5) - 1;
 
     const fn to_byte(self) -> u8 {
@@ -87,6 +89,9 @@ pub struct ForwardHead {
     pub fence: Fence,
     /// How to execute it.
     pub options: ForwardOptions,
+    /// The sender may keep the answer for a while, if the owner says so, and has answered so many reads of
+    /// this key by itself since it last told.
+    pub copy_reads: Option<u32>,
 }
 
 /// Arguments in one frame, in order. A long one is the frame's last.
@@ -196,8 +201,31 @@ impl ForwardHead {
     #[inline]
     pub(super) fn encode(&self, arguments_count: usize, out: &mut Vec<u8>) {
         self.fence.encode(out);
-        out.push(self.options.to_byte());
+        match self.copy_reads {
+            None => out.push(self.options.to_byte()),
+            Some(reads) => {
+                out.push(self.options.to_byte() | ForwardOptions::HAS_COPY_READS);
+                varint::encode(reads.into(), out);
+            }
+        }
         varint::encode(arguments_count as u64, out);
+    }
+
+    #[inline]
+    fn decode(body: &mut Reader<'_>) -> Result<Self, WireError> {
+        let fence = Fence::decode(body)?;
+        let byte = body.byte()?;
+        let copy_reads = if byte & ForwardOptions::HAS_COPY_READS == 0 {
+            None
+        } else {
+            let reads = u32::try_from(body.varint()?);
+            Some(reads.map_err(|_| WireError::Malformed)?)
+        };
+        Ok(Self {
+            fence,
+            options: ForwardOptions::from_byte(byte & !ForwardOptions::HAS_COPY_READS)?,
+            copy_reads,
+        })
     }
 }
 
@@ -208,10 +236,7 @@ impl<'a> Forward<'a> {
         mut body: Reader<'a>,
         is_last: bool,
     ) -> Result<Self, WireError> {
-        let head = ForwardHead {
-            fence: Fence::decode(&mut body)?,
-            options: ForwardOptions::from_byte(body.byte()?)?,
-        };
+        let head = ForwardHead::decode(&mut body)?;
         let arguments_count = body.bounded(ARGUMENTS_MAX)?;
         let (arguments, seen) = decode_arguments(body, is_last)?;
         if seen.count > arguments_count || is_last != seen.ends_with(arguments_count) {

@@ -185,8 +185,10 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 pub(crate) fn head() -> impl Strategy<Value = ForwardHead> {
     let form = select(&[ReplyForm::Resp2, ReplyForm::Resp3]);
-    (fence(), form, 1..=2u8, any::<bool>(), any::<bool>()).prop_map(
-        |(fence, form, hops, may_read_replica, is_local)| ForwardHead {
+    let flags = any::<[bool; 2]>();
+    let copy_reads = option::of(any::<u32>());
+    (fence(), form, 1..=2u8, flags, copy_reads).prop_map(
+        |(fence, form, hops, [may_read_replica, is_local], copy_reads)| ForwardHead {
             fence,
             options: ForwardOptions {
                 form,
@@ -194,6 +196,7 @@ pub(crate) fn head() -> impl Strategy<Value = ForwardHead> {
                 may_read_replica,
                 is_local,
             },
+            copy_reads,
         },
     )
 }
@@ -317,6 +320,7 @@ pub(crate) const HEAD: ForwardHead = ForwardHead {
         may_read_replica: false,
         is_local: false,
     },
+    copy_reads: None,
 };
 
 /// A value that is always the same.

@@ -1,7 +1,8 @@
 //! Commands that take more than one frame, beside each other.
 
 use fulmar_protocol::node::{
-    Blob, Decoded, Encoder, Frame, INLINE_BYTES_MAX, OutOfStep, PART_BYTES_MAX, Progress,
+    Blob, Decoded, Encoder, Frame, INLINE_BYTES_MAX, KEEP_MS_MAX, OutOfStep, PART_BYTES_MAX,
+    Progress,
 };
 use fulmar_protocol::resp::Slices;
 use proptest::collection::vec;
@@ -245,11 +246,13 @@ fn an_answer_written_in_place_takes_the_frames_it_needs() {
             .collect();
         let mut out = b"before".to_vec();
         let mut encoder = Encoder::new(&mut out);
-        let mut reply = encoder.reply_in_place(7);
+        let keep_ms = (bytes_count % 2 == 0).then_some(KEEP_MS_MAX);
+        let mut reply = encoder.reply_in_place(7, keep_ms);
         reply.payload().extend_from_slice(&bytes);
         reply.finish();
         let frames = split(&out[6..]);
         assert_eq!(frames.len(), frames_count);
+        assert!(matches!(decode_one(&frames[0]), Frame::Reply(reply) if reply.keep_ms == keep_ms));
         assert!(answer(&out[6..], 7) == bytes, "{bytes_count}");
         let is_last = |frame: &Vec<u8>| match decode_one(frame) {
             Frame::Reply(reply) => reply.is_last,
@@ -269,7 +272,7 @@ fn what_is_dropped_half_way_leaves_no_trace() {
     let mut batch = encoder.batch();
     batch.payload().extend_from_slice(b"gone");
     drop(batch);
-    let mut reply = encoder.reply_in_place(1);
+    let mut reply = encoder.reply_in_place(1, None);
     reply.payload().extend_from_slice(b"gone");
     drop(reply);
     let mut told = encoder.told();

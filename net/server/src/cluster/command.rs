@@ -238,6 +238,7 @@ mod tests {
             may_read_replica: false,
             is_local: false,
         },
+        copy_reads: None,
     };
 
     /// The command that these frames are, if it takes more than one.

@@ -92,6 +92,8 @@ pub(crate) struct Forward {
     retry_at: Time,
     /// The topology with which it was sent last.
     epoch_sent: Epoch,
+    /// When it was sent last, if it is a read whose reply may be kept.
+    pub(crate) keepable_since: Option<Time>,
     /// The topology that it waits for.
     epoch_wanted: Epoch,
     /// Why it was not executed the last time.
@@ -175,6 +177,7 @@ impl Forward {
             answer_by: None,
             retry_at: now,
             epoch_sent: Epoch(0),
+            keepable_since: None,
             epoch_wanted: Epoch(0),
             refused: None,
             reply: Vec::new(),
@@ -271,6 +274,14 @@ impl Forwards {
         self.counts.sent += 1;
         forward.epoch_sent = epoch;
         self.places[(id.0 & 0xFFFF) as usize].forward = Some(forward);
+    }
+
+    /// A command whose reply may be kept.
+    pub(crate) fn keepable(&self, id: RequestId) -> Option<(&Forward, Time)> {
+        let place = self.places.get((id.0 & 0xFFFF) as usize)?;
+        let forward = place.forward.as_deref()?;
+        let since = forward.keepable_since?;
+        (u32::from(place.generation) == id.0 >> 16).then_some((forward, since))
     }
 
     fn get(&mut self, id: RequestId) -> Option<&mut Place> {

@@ -13,6 +13,7 @@ use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::{Now, Shard};
 
 use super::command::{self, Budget};
+use super::copies::{Copies, SentRead};
 use super::forwards::{Destination, Filled, Forward, ForwardCounts, Forwards, RequestId};
 use super::greeting::Own;
 use super::links::{Care, Ended, LinkName, Links, Peer};
@@ -28,6 +29,8 @@ pub(crate) struct Nodes<'n> {
     view: CachedView,
     links: Links,
     forwards: Forwards,
+    /// Of hot keys; `None` if none are kept.
+    copies: Option<Copies>,
     now: Time,
     /// The view or a link has changed, so that what waits may be sent.
     has_changed: bool,
@@ -56,6 +59,7 @@ impl<'n> Nodes<'n> {
         core: ShardIndex,
         cores: u16,
         value_bytes_max: usize,
+        copies: Option<Copies>,
     ) -> Self {
         let bytes_max = command::core_bytes_max(value_bytes_max);
         Self {
@@ -70,6 +74,7 @@ impl<'n> Nodes<'n> {
             view: CachedView::default(),
             links: Links::default(),
             forwards: Forwards::new(bytes_max, bytes_max),
+            copies,
             now: Time(0),
             has_changed: false,
             broken: Broken::default(),
@@ -129,11 +134,12 @@ impl<'n> Nodes<'n> {
     fn reroute(&mut self) {
         if let Some(view) = self.view.get() {
             let topology = view.topology();
-            self.forwards.handle_owners(
-                self.now,
-                |node, range| topology.copies(range).primary == node,
-                |node| topology.member(node).is_some(),
-            );
+            let is_owner = |node, range| topology.copies(range).primary == node;
+            let is_member = |node| topology.member(node).is_some();
+            self.forwards.handle_owners(self.now, is_owner, is_member);
+            if let Some(copies) = &mut self.copies {
+                copies.handle_owners(is_owner);
+            }
         }
     }
 
@@ -185,6 +191,9 @@ impl<'n> Nodes<'n> {
     /// Once a tick: gives up what is late. Gives the links for which something is to be done.
     pub(crate) fn tick(&mut self) -> Vec<(ConnectionId, Care)> {
         self.forwards.expire(self.now);
+        if let Some(copies) = &mut self.copies {
+            copies.expire(self.now);
+        }
         let mut cares = Vec::new();
         for (id, care, ended) in self.links.care(self.now) {
             if care == Care::Break {
@@ -201,7 +210,19 @@ impl<'n> Nodes<'n> {
 
     /// Memory of what waits for links and of the commands on their way.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.links.held_bytes() + self.forwards.held_bytes()
+        let copies = self.copies.as_ref().map_or(0, Copies::held_bytes);
+        self.links.held_bytes() + self.forwards.held_bytes() + copies
+    }
+
+    /// The values of other nodes' hot keys, if any are kept.
+    pub(crate) fn copies(&self) -> Option<&Copies> {
+        self.copies.as_ref()
+    }
+
+    /// The value of another node's key, if this core may give it at `now`.
+    #[inline]
+    pub(crate) fn read_copy(&mut self, key: &[u8], now: Time) -> Option<&[u8]> {
+        self.copies.as_mut()?.read(key, now)
     }
 
     pub(crate) fn forward_counts(&self) -> ForwardCounts {
@@ -238,7 +259,7 @@ impl<'n> Nodes<'n> {
         }
     }
 
-    fn send(&mut self, forward: Box<Forward>) -> Option<Box<Forward>> {
+    fn send(&mut self, mut forward: Box<Forward>) -> Option<Box<Forward>> {
         let Some(view) = self.view.get() else {
             return Some(forward);
         };
@@ -272,11 +293,20 @@ impl<'n> Nodes<'n> {
             may_read_replica: forward.may_read_replica,
             is_local: forward.range.is_none(),
         };
-        let head = ForwardHead { fence, options };
         let id = self.forwards.reserve();
-        forward
-            .args
-            .with_argv(|argv| command::encode(writer, id.0, &head, argv.args));
+        let copy_reads = forward.args.with_argv(|argv| {
+            let copies = self.copies.as_mut();
+            let copy_reads = copies.and_then(|copies| copies.handle_command(argv.args, self.now));
+            let copy_reads = copy_reads.filter(|_| !forward.may_read_replica);
+            let head = ForwardHead {
+                fence,
+                options,
+                copy_reads,
+            };
+            command::encode(writer, id.0, &head, argv.args);
+            copy_reads
+        });
+        forward.keepable_since = copy_reads.map(|_| self.now);
         self.forwards.put(id, forward, epoch);
         None
     }
@@ -325,7 +355,26 @@ impl<'n> Nodes<'n> {
     /// It does not follow from what came before.
     pub(crate) fn handle_reply(&mut self, reply: &Reply<'_>) -> Result<(), OutOfStep> {
         let id = RequestId(reply.request);
+        self.keep_copy(id, reply);
         self.forwards.handle_reply(id, reply.bytes, reply.is_last)
+    }
+
+    /// A reply in several parts is too long to be kept.
+    fn keep_copy(&mut self, id: RequestId, reply: &Reply<'_>) {
+        let Some(copies) = &mut self.copies else {
+            return;
+        };
+        if reply.keep_ms.is_none() && copies.is_empty() {
+            return;
+        }
+        if let Some((forward, at)) = self.forwards.keepable(id) {
+            let node = forward.node;
+            let keep_ms = reply.keep_ms.filter(|_| reply.is_last);
+            forward.args.with_argv(|argv| {
+                let read = SentRead { node, at };
+                copies.handle_reply(argv.args[1], reply.bytes, keep_ms, read, self.now);
+            });
+        }
     }
 
     /// # Errors

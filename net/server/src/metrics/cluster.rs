@@ -41,6 +41,11 @@ pub(super) fn register(node: &Node, registry: &mut Registry) {
             counts.forwards_failed,
         ),
         (
+            "hot_copy_reads",
+            "Reads of other nodes' hot keys answered here",
+            counts.hot_copy_reads,
+        ),
+        (
             "elections",
             "Decisions of this node that removed or replaced a member that had died",
             counts.elections,

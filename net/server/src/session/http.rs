@@ -8,7 +8,7 @@ use fulmar_protocol::http::{
 use fulmar_protocol::{Command, CommandError, ReplySink};
 use fulmar_shard::{Route, route};
 
-use super::nodes::send_on;
+use super::nodes::{answer_from_copy, send_on};
 use super::{COMMANDS_PER_TURN, Context, Served, Stop};
 use crate::cluster::{Asker, Serving, Way, way};
 use crate::dispatch::{Dispatcher, Outcome, Routed, access_of};
@@ -169,6 +169,9 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
             (Serving::Unconfirmed, _) => return Outcome::Busy,
             (Serving::Everything | Serving::Outside, Some(Way::To(node))) => {
                 let form = message::ReplyForm::Http(form);
+                if answer_from_copy(&command, form, context) {
+                    return Outcome::Done;
+                }
                 return send_on(spec, &command, &argv, (node, false), form, context);
             }
             (Serving::Everything, Some(_)) => {}

@@ -13,6 +13,25 @@ use crate::pending::Pending;
 use crate::replies::Replies;
 use crate::token::Tokens;
 
+/// Answers a read of another node's hot key, if this core may; true if so.
+pub(super) fn answer_from_copy(
+    command: &DataCommand<'_>,
+    form: ReplyForm,
+    context: &mut Context<'_, '_>,
+) -> bool {
+    let DataCommand::Get { key } = command else {
+        return false;
+    };
+    let now = Time(context.dispatcher.now().time.0);
+    let nodes = context.dispatcher.nodes_mut();
+    let Some(value) = nodes.and_then(|nodes| nodes.read_copy(key, now)) else {
+        return false;
+    };
+    with_sink(form, context.output.replies(), |sink| sink.bulk(value));
+    context.dispatcher.count(CommandId::Get, Executed::Done);
+    true
+}
+
 /// Sends a whole command to the node that has its keys, and keeps the place of its reply. `to` is that
 /// node, and whether a replica may answer.
 pub(super) fn send_on(

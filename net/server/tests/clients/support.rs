@@ -50,6 +50,7 @@ impl Running {
             memory_bytes_max: 64 << 20,
             value_bytes_max: 4 << 20,
             hot_key_rps: 1_000,
+            hot_copy_ms: 250,
             clients_max: 64,
             dispatch,
             eviction: Eviction::Lru,

@@ -77,6 +77,7 @@ pub(crate) fn config(secret: &[u8], join: Vec<SocketAddr>, directory: &Path) -> 
         memory_bytes_max: 64 << 20,
         value_bytes_max: 4 << 20,
         hot_key_rps: 1_000,
+        hot_copy_ms: 250,
         clients_max: 64,
         dispatch: Dispatch::Borrow,
         eviction: Eviction::Lru,

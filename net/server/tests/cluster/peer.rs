@@ -112,6 +112,7 @@ impl Peer {
                 may_read_replica: false,
                 is_local: false,
             },
+            copy_reads: None,
         }
     }
 

@@ -39,6 +39,8 @@ const FORGET_SHARE: u64 = 4;
 const CANDIDATE_SHARE: u64 = 2;
 /// Candidates, the hot ones included.
 const CANDIDATES_MAX: usize = 64;
+/// A key is worth copies elsewhere if it is read so many times as often as it is written.
+const READS_PER_WRITE_MIN: u64 = 4;
 /// Longer keys are never candidates.
 const HOT_KEY_BYTES_MAX: usize = 1_024;
 
@@ -128,8 +130,7 @@ impl HotKeys {
             return;
         }
         self.countdown = self.next_gap();
-        let is_it = |one: &Candidate| one.hash == key.hash() && *one.key == *key.bytes();
-        if let Some(candidate) = self.candidates.find_mut(key.hash(), is_it) {
+        if let Some(candidate) = self.find_mut(key) {
             candidate.samples[how as usize] += 1;
         } else if self.sketch.add(key.hash()) >= self.candidate_samples {
             self.admit(key);
@@ -177,6 +178,30 @@ impl HotKeys {
             entry.remove();
             true
         })
+    }
+
+    /// Notes reads that copies of a key elsewhere have answered.
+    pub(crate) fn note_copies(&mut self, key: &Key<'_>, reads: u32) {
+        let (gap, random) = (self.gap, self.random);
+        if let Some(candidate) = self.find_mut(key) {
+            // As many samples as there would have been here, on average.
+            let rest = u64::from(reads % gap) > random % u64::from(gap);
+            candidate.samples[Use::Read as usize] += reads / gap + u32::from(rest);
+        }
+    }
+
+    /// Whether a key is hot, and mostly read.
+    pub(crate) fn is_worth_copies(&mut self, key: &Key<'_>) -> bool {
+        let candidate = self.find_mut(key).filter(|one| one.is_hot);
+        candidate.is_some_and(|one| {
+            let [reads, writes] = one.rates;
+            reads >= writes * READS_PER_WRITE_MIN
+        })
+    }
+
+    fn find_mut(&mut self, key: &Key<'_>) -> Option<&mut Candidate> {
+        let is_it = |one: &Candidate| one.hash == key.hash() && *one.key == *key.bytes();
+        self.candidates.find_mut(key.hash(), is_it)
     }
 
     /// Measures the candidates, if it is time. Called at every tick.

@@ -189,6 +189,45 @@ fn more_hot_keys_than_candidates_and_long_keys_do_no_harm() {
 }
 
 #[test]
+fn what_copies_answer_keeps_a_key_hot() {
+    let key = Key::new(&[0; 8], 0, HASHER.hash(&[0; 8]));
+    let mut stream = Stream::new(1_000);
+    stream.run(3_000, 5_000, |_| (Use::Read, 0));
+    assert!(stream.keys.is_worth_copies(&key));
+    // From now on one of a hundred reads comes here, and tells of the others.
+    for _ in 0..100 {
+        for _ in 0..5 {
+            stream.keys.note_copies(&key, 99);
+        }
+        stream.run(TICK_MS, 50, |_| (Use::Read, 0));
+    }
+    let rate = stream.keys.hot().next().map(|hot| hot.reads_per_second);
+    let rate = rate.expect("it is hot");
+    assert!((4_500..5_500).contains(&rate), "{rate} reads/s");
+    // Without word of them it cools.
+    stream.run(COOL_MS + 2_000, 50, |_| (Use::Read, 0));
+    assert!(!stream.keys.is_worth_copies(&key));
+}
+
+#[test]
+fn a_key_that_is_written_as_often_as_read_is_not_worth_copies() {
+    let key = Key::new(&[0; 8], 0, HASHER.hash(&[0; 8]));
+    for (writes_percent, is_worth) in [(0, true), (10, true), (30, false), (50, false)] {
+        let mut stream = Stream::new(1_000);
+        stream.run(4_000, 10_000, |random| {
+            let is_write = random % 100 < writes_percent;
+            (if is_write { Use::Write } else { Use::Read }, 0)
+        });
+        assert_eq!(stream.hot().len(), 1);
+        assert_eq!(
+            stream.keys.is_worth_copies(&key),
+            is_worth,
+            "{writes_percent} %"
+        );
+    }
+}
+
+#[test]
 fn without_a_threshold_nothing_is_hot() {
     let mut stream = Stream::new(0);
     stream.run(3_000, 100_000, share(900));

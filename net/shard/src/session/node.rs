@@ -153,6 +153,10 @@ pub struct ClusterCounts {
     pub forwards_retried: u64,
     /// Of those, the ones that got no reply.
     pub forwards_failed: u64,
+    /// Values of other nodes' hot keys that are kept here now.
+    pub hot_copies: u64,
+    /// Reads that they have answered.
+    pub hot_copy_reads: u64,
     /// Decisions of this node that removed or replaced a member that had died.
     pub elections: u64,
     /// Ranges that such decisions started with a part of their items or none.

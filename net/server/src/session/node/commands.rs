@@ -20,7 +20,7 @@ use fulmar_shard::{Outcome as Executed, Replay, Route, ShardMask, Transaction, e
 use super::{Context, NodeSession, Phase, Stop};
 use crate::cluster::{Assembly, Serving, command_bytes_max};
 use crate::dispatch::{Dispatcher, HeldShards, Outcome, Routed, access_of, with_sink};
-use crate::message;
+use crate::message::{self, Lease};
 use crate::node_view::NodeView;
 use crate::session::nodes::{is_scan_here, scan_here};
 
@@ -62,12 +62,23 @@ struct Asked {
 
 impl Asked {
     fn form(&self) -> message::ReplyForm {
+        self.form_with(Lease::No)
+    }
+
+    /// That of a reply which the other node may keep, if it asks and the key is hot.
+    fn keepable_form(&self) -> message::ReplyForm {
+        let copy_reads = self.head.copy_reads;
+        self.form_with(copy_reads.map_or(Lease::No, |copy_reads| Lease::Asked { copy_reads }))
+    }
+
+    fn form_with(&self, lease: Lease) -> message::ReplyForm {
         message::ReplyForm::Node {
             request: self.request,
             version: match self.head.options.form {
                 ReplyForm::Resp2 => RespVersion::Resp2,
                 ReplyForm::Resp3 => RespVersion::Resp3,
             },
+            lease,
         }
     }
 }
@@ -324,7 +335,10 @@ fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> 
         return Ran::Refused(ForwardStatus::Moved);
     }
     let placement = context.dispatcher.placement();
-    let form = asked.form();
+    let form = match command {
+        DataCommand::Get { .. } if !reads_old => asked.keepable_form(),
+        _ => asked.form(),
+    };
     let mask = match route(spec, &argv, &placement) {
         Route::Connection => ShardMask::EMPTY,
         Route::One(shard, key) => {

@@ -16,7 +16,7 @@ use crate::cluster::{
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
 use crate::pending::Pending;
-use crate::session::nodes::{scan_in_turn, send_on};
+use crate::session::nodes::{answer_from_copy, scan_in_turn, send_on};
 
 impl RespSession {
     /// Deals with a command that this node does not execute alone; `None` if it does.
@@ -87,6 +87,9 @@ impl RespSession {
             Way::To(node) => {
                 self.note_writes(spec, argv.args, context);
                 let form = ReplyForm::Resp(self.client.version());
+                if !self.asker().knows_the_map && answer_from_copy(command, form, context) {
+                    return Some(Outcome::Done);
+                }
                 let may_read_replica = self.asker().reads_replicas;
                 let forward = (node, may_read_replica);
                 Some(send_on(spec, command, argv, forward, form, context))

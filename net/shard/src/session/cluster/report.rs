@@ -124,6 +124,8 @@ impl ClusterView {
             ("forwards_sent", counts.forwards_sent),
             ("forwards_retried", counts.forwards_retried),
             ("forwards_failed", counts.forwards_failed),
+            ("hot_copies", counts.hot_copies),
+            ("hot_copy_reads", counts.hot_copy_reads),
             ("elections", counts.elections),
             ("lost_ranges", counts.lost_ranges),
             ("divergences", counts.divergences),
