@@ -262,7 +262,7 @@ def push(links, payload, seconds):
     return total
 
 
-@check(timeout=40, shards=(1, 2), only="fulmar")
+@check(timeout=40, shards=(2,), only="fulmar")
 def clients_that_never_read(context):
     """Twenty clients ask for large values and never read: memory bounded, others answered."""
     with context.serve(max_memory="256MiB") as server:
@@ -298,7 +298,7 @@ def clients_that_never_read(context):
         require(used < 0.2, f"{used:.0%} of a core with nobody left")
 
 
-@check(timeout=60, shards=(1, 2), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
 def long_values_are_sent_from_where_they_lie(context):
     """Clients that ask for long values and do not read take no memory for them; what they asked for
     is what they get, whatever became of the keys meanwhile."""

@@ -17,7 +17,7 @@ IDLE_SHARE_MAX = 0.005
 END_SECONDS_MAX = 5.0
 
 
-@check(timeout=30, dispatch=("borrow",), only="fulmar")
+@check(timeout=30, shards=(2,), dispatch=("borrow",), only="fulmar")
 def idle_costs_nothing(context):
     """After work, with 100 connections open: under 0.5 % of a core per shard."""
     seconds, shards = 30 if context.long else 4, context.configuration.shards
@@ -156,7 +156,7 @@ def ends_in_order(context):
         context.note(f"{signal.Signals(number).name} under load: ended after {seconds:.2f} s")
 
 
-@check(timeout=40, shards=(1, 2))
+@check(timeout=40, shards=(2,))
 def ends_despite_its_clients(context):
     """Clients that never read, are idle, or are in the middle of something don't keep it alive."""
     server = Server.start(context.server, shards=context.configuration.shards,
