@@ -352,7 +352,13 @@ impl<'n> Control<'n> {
                     };
                     self.disk.persist(serial, state.encode());
                 }
-                Asked::Install(topology) => self.begin(Work::Install(topology)),
+                Asked::Install(topology) => {
+                    // The others hear of the epoch before all shards act on it.
+                    if let Some((_, view)) = &self.published {
+                        view.note_superseded();
+                    }
+                    self.begin(Work::Install(topology));
+                }
                 Asked::Seal {
                     serial,
                     nodes,

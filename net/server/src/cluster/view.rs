@@ -4,7 +4,7 @@
 //! so that within a turn every look-up agrees. It only says where to send a command. Whether a shard
 //! may execute it is decided by the shard, under its token.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fulmar_cluster::{Epoch, NodeId, RANGES_COUNT, Range, Topology};
@@ -32,6 +32,8 @@ pub(crate) struct View {
     owners: Box<[Owner]>,
     /// By the members' rank, the newest epoch that they are known to act on; 0: none.
     informed: Box<[AtomicU64]>,
+    /// A newer topology is decided, and others may know that this node acts on it.
+    is_superseded: AtomicBool,
     /// By range, the epoch in which its primary last changed and may have lost writes.
     breaks: Box<[Epoch]>,
     /// The map in each form that was asked for.
@@ -53,6 +55,7 @@ impl View {
             cluster: Arc::new(cluster),
             owners,
             informed: informed(&topology, before),
+            is_superseded: AtomicBool::new(false),
             breaks: breaks(&topology, before),
             maps: Default::default(),
         }
@@ -89,8 +92,17 @@ impl View {
         }
     }
 
-    /// Whether the owner of `range` knows that it is. One that does not yet would send clients back.
+    /// A newer topology is about to take this one's place.
+    pub(crate) fn note_superseded(&self) {
+        self.is_superseded.store(true, Ordering::Release);
+    }
+
+    /// Whether clients may be sent to the owner of `range`: it knows that it is. One that does not yet, or that
+    /// is the owner no more and knows it, would send them back.
     pub(crate) fn is_owner_informed(&self, range: Range) -> bool {
+        if self.is_superseded.load(Ordering::Acquire) {
+            return false;
+        }
         let copies = self.topology().copies(range);
         let rank = self.topology().rank(copies.primary);
         rank.is_some_and(|rank| self.informed[rank].load(Ordering::Relaxed) >= copies.term.0)

@@ -230,6 +230,9 @@ pub(super) mod tests {
             assert_eq!(way(spec, args, &view, CLUSTER), expected);
             view.note_informed(|_| true);
             assert_eq!(way(spec, args, &view, CLUSTER), moved);
+            // By the next topology it may be this node that the owner sends clients to.
+            view.note_superseded();
+            assert_eq!(way(spec, args, &view, CLUSTER), Way::To(NodeId(2)));
         }
     }
 
