@@ -18,7 +18,7 @@ use crate::{Copies, NodeId, Range, Topology};
 use super::target;
 
 /// Most learners that a node has at a time, by default.
-pub const LEARNERS_PER_NODE_MAX: usize = 32;
+pub const LEARNERS_PER_NODE_MAX: usize = 128;
 /// Most ranges that change their primary in one step, by default: their writes are held meanwhile.
 pub const HANDOVERS_PER_STEP_MAX: usize = 128;
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
-use super::{Limits, Shortage, next_table, target};
+use super::{LEARNERS_PER_NODE_MAX, Limits, Shortage, next_table, target};
 use crate::topology::Parts;
 use crate::{ClusterId, Copies, Incarnation, Member, NodeId, RANGES_COUNT, Range, Topology, Zone};
 
@@ -484,14 +484,18 @@ fn nothing_is_handed_over_to_a_copy_that_is_not_complete() {
     cluster.join(1, 0);
     let mut moved = Moved::default();
     assert!(cluster.step(Limits::default(), || false, &mut moved));
-    assert_eq!((moved.learners, moved.handovers), (32, 0));
+    assert_eq!(
+        (moved.learners, moved.handovers),
+        (LEARNERS_PER_NODE_MAX, 0)
+    );
     assert!(!cluster.step(Limits::default(), || false, &mut moved));
     let mut ranges = cluster.topology.ranges();
     assert!(ranges.all(|(_, copies)| copies.primary == founder));
-    assert_eq!(Shortage::of(&cluster.topology).ranges_moving, 32);
+    let first = LEARNERS_PER_NODE_MAX;
+    assert_eq!(Shortage::of(&cluster.topology).ranges_moving, first);
     drop(ranges);
     assert!(cluster.step(Limits::default(), || true, &mut moved));
-    assert_eq!((moved.learners, moved.handovers), (64, 32));
+    assert_eq!((moved.learners, moved.handovers), (2 * first, first));
 }
 
 #[test]
