@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use clap::{Args, ValueEnum};
-use fulmar_server::{Config, Dispatch, Eviction, machine};
+use fulmar_server::{Config, Dispatch, Eviction, HOT_COPY_MS_MAX, machine};
 use serde::Deserialize;
 
 use crate::size::Size;
@@ -20,7 +20,6 @@ const PORT: u16 = 6_379;
 const HTTP_PORT: u16 = 8_379;
 const HOT_KEY_RPS: u32 = 1_000;
 const HOT_COPY_MS: u16 = 250;
-const HOT_COPY_MS_MAX: u16 = 1_000;
 const CLIENTS_MAX: usize = 10_000;
 const VALUE_BYTES_MAX: usize = 64 << 20;
 /// The default limit's part of the machine's memory: half, so that a fork-free cache, its
@@ -215,7 +214,7 @@ pub(crate) enum SettingsError {
     #[error("--max-value-size {0}: from 1 byte to 512MiB")]
     ValueSize(Size),
     /// Longer than the nodes' protocol can say.
-    #[error("--hot-copy-ms {0}: at most 1000")]
+    #[error("--hot-copy-ms {0}: at most {HOT_COPY_MS_MAX}")]
     HotCopyMs(u16),
     /// A server without clients.
     #[error("--maxclients must be at least 1")]

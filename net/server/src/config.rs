@@ -24,6 +24,9 @@ impl Dispatch {
     }
 }
 
+/// Longest time for which a node may answer reads of another's hot key, in milliseconds.
+pub const HOT_COPY_MS_MAX: u16 = fulmar_protocol::node::KEEP_MS_MAX;
+
 /// A server's configuration. Nothing is read from the environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -47,8 +50,8 @@ pub struct Config {
     pub eviction: Eviction,
     /// Accesses a second from which on a key counts as hot; 0: none does.
     pub hot_key_rps: u32,
-    /// For how long another node may answer reads of a hot key, in milliseconds, at most 1,000; 0: it may not,
-    /// and this one keeps no other's.
+    /// For how long another node may answer reads of a hot key, in milliseconds, at most [`HOT_COPY_MS_MAX`];
+    /// 0: it may not, and this one keeps no other's.
     pub hot_copy_ms: u16,
     /// Most clients at once, HTTP included.
     pub clients_max: usize,

@@ -23,9 +23,9 @@ use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, S
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
-use crate::cluster::{Copies, Mail, Nodes, Owner};
-use crate::config::Dispatch;
-use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Lease, Message, Ran, ReplyForm};
+use crate::cluster::{HotCopies, Mail, Nodes, Owner};
+use crate::config::{Dispatch, HOT_COPY_MS_MAX};
+use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Keep, Message, Ran, ReplyForm};
 use crate::node::{Counters, Node};
 use crate::output::Output;
 use crate::replies::Replies;
@@ -136,8 +136,8 @@ impl<'n> Dispatcher<'n> {
             nodes: node.cluster.as_ref().map(|shared| {
                 let memory = config.memory_bytes_max / u64::from(config.shards);
                 let memory = usize::try_from(memory).unwrap_or(usize::MAX);
-                let lease_ms = config.hot_copy_ms;
-                let copies = (lease_ms > 0).then(|| Copies::new(lease_ms, memory));
+                let keep_ms = config.hot_copy_ms;
+                let copies = (keep_ms > 0).then(|| HotCopies::new(keep_ms, memory));
                 let value_bytes_max = config.value_bytes_max;
                 Box::new(Nodes::new(
                     shared,
@@ -231,7 +231,7 @@ impl<'n> Dispatcher<'n> {
             counters.forwards_sent.set(counts.sent);
             counters.forwards_retried.set(counts.retried);
             counters.forwards_failed.set(counts.failed);
-            if let Some(copies) = nodes.copies() {
+            if let Some(copies) = nodes.hot_copies() {
                 counters.hot_copies.set(copies.count() as u64);
                 counters.hot_copy_reads.set(copies.reads());
             }
@@ -299,7 +299,7 @@ impl<'n> Dispatcher<'n> {
                 }
             }
             let shard = tokens.shard(routed.shard);
-            let form = self.with_lease(routed.form, || routed.key, shard);
+            let form = self.with_keep(routed.form, || routed.key, shard);
             let mut shards = Single::new(shard, Some(routed.key), self.placement());
             let executed = with_sink(form, output.replies(), |sink| {
                 execute(routed.command, &mut shards, &mut [], self.now, sink)
@@ -318,7 +318,7 @@ impl<'n> Dispatcher<'n> {
 
     /// The form of a reply. Where another node asks whether it may keep it, `shard` says whether it may.
     #[inline]
-    fn with_lease<'k>(
+    fn with_keep<'k>(
         &self,
         form: ReplyForm,
         key: impl FnOnce() -> Key<'k>,
@@ -328,15 +328,14 @@ impl<'n> Dispatcher<'n> {
             ReplyForm::Node {
                 request,
                 version,
-                lease: Lease::Asked { copy_reads },
+                keep: Keep::Asked { copy_reads },
             } => {
-                let ms_max = self.node.config.hot_copy_ms;
-                let ms = shard.lease_ms(&key(), copy_reads, ms_max, self.now);
-                let lease = Lease::of(ms);
+                let ms_max = self.node.config.hot_copy_ms.min(HOT_COPY_MS_MAX);
+                let ms = shard.keep_ms(&key(), copy_reads, ms_max, self.now);
                 ReplyForm::Node {
                     request,
                     version,
-                    lease,
+                    keep: Keep::for_ms(ms),
                 }
             }
             form => form,
@@ -431,7 +430,7 @@ impl<'n> Dispatcher<'n> {
                 return Ran::Done;
             }
             let shard = tokens.shard(self.own);
-            let form = self.with_lease(form, || placement.place(args[1]).1, shard);
+            let form = self.with_keep(form, || placement.place(args[1]).1, shard);
             let mut shards = Single::new(shard, None, placement);
             let executed = with_sink(form, replies, |sink| {
                 execute(&command, &mut shards, &mut [], self.now, sink)
@@ -684,10 +683,10 @@ pub(crate) fn with_sink<R>(
         ReplyForm::Node {
             request,
             version,
-            lease,
+            keep,
         } => {
             let mut encoder = NodeEncoder::new(&mut out.bytes);
-            let mut frame = encoder.reply_in_place(request, lease.granted());
+            let mut frame = encoder.reply_in_place(request, keep.ms());
             let result = reply(&mut Encoder::new(frame.payload(), version));
             frame.finish();
             result

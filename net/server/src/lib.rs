@@ -39,7 +39,7 @@ mod start;
 mod token;
 
 pub use cluster::{ClusterConfig, ClusterStartError, Minority};
-pub use config::{Config, Dispatch};
+pub use config::{Config, Dispatch, HOT_COPY_MS_MAX};
 pub use fulmar_cluster::Zone;
 pub use fulmar_cluster::topology::ZONE_BYTES_MAX;
 pub use fulmar_engine::Eviction;

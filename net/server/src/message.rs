@@ -41,32 +41,32 @@ pub(crate) enum ReplyForm {
         /// What the client over there speaks.
         version: RespVersion,
         /// Whether it may keep the reply.
-        lease: Lease,
+        keep: Keep,
     },
 }
 
 /// Whether another node may give a reply again, by itself, for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lease {
+pub(crate) enum Keep {
     /// It may not.
     No,
     /// It asks. Its copy has answered so many reads of the key since it last did.
     Asked { copy_reads: u32 },
     /// For so many milliseconds, counted from when it asked.
-    Granted { ms: NonZeroU16 },
+    For { ms: NonZeroU16 },
 }
 
-impl Lease {
-    /// For so many milliseconds, or none.
-    pub(crate) fn of(ms: u16) -> Self {
-        NonZeroU16::new(ms).map_or(Self::No, |ms| Self::Granted { ms })
+impl Keep {
+    /// For so many milliseconds, or not.
+    pub(crate) fn for_ms(ms: u16) -> Self {
+        NonZeroU16::new(ms).map_or(Self::No, |ms| Self::For { ms })
     }
 
     /// The milliseconds that the reply says.
-    pub(crate) fn granted(self) -> Option<u16> {
+    pub(crate) fn ms(self) -> Option<u16> {
         match self {
             Self::No | Self::Asked { .. } => None,
-            Self::Granted { ms } => Some(ms.get()),
+            Self::For { ms } => Some(ms.get()),
         }
     }
 }

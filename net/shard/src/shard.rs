@@ -223,9 +223,8 @@ impl Shard {
     /// For how many milliseconds, at most `ms_max`, another node may answer reads of a key that it is about to
     /// read here: 0, unless the key is hot, mostly read, and lives longer than that. `copy_reads` is how
     /// many it has answered since it last told.
-    pub fn lease_ms(&mut self, key: &Key<'_>, copy_reads: u32, ms_max: u16, now: Now) -> u16 {
-        self.hot_keys.note_copies(key, copy_reads);
-        if !self.hot_keys.is_worth_copies(key) {
+    pub fn keep_ms(&mut self, key: &Key<'_>, copy_reads: u32, ms_max: u16, now: Now) -> u16 {
+        if ms_max == 0 || !self.hot_keys.is_worth_copies(key, copy_reads) {
             return 0;
         }
         let Some(item) = self.cache.peek(key, now.time) else {

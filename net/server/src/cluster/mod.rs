@@ -19,15 +19,16 @@
 //! ```
 
 mod acknowledgements;
+mod bundle;
 mod command;
 mod config;
 mod control;
-mod copies;
 mod desk;
 mod disk;
 mod forwards;
 mod gather;
 mod greeting;
+mod hot_copies;
 mod links;
 mod nodes;
 mod prepare;
@@ -40,15 +41,16 @@ mod way;
 mod writes;
 
 pub(crate) use acknowledgements::Acknowledgements;
+pub(crate) use bundle::{bundle, bundled, take_command};
 pub(crate) use command::{Assembly, command_bytes_max};
 pub use config::{ClusterConfig, Minority};
 pub(crate) use control::{Control, Parts as ControlParts};
-pub(crate) use copies::Copies;
 pub(crate) use desk::Request;
 pub(crate) use disk::Disk;
 pub(crate) use forwards::{Destination, FORWARD_MS_MAX, Failure, Forward, Reply, Target};
 pub(crate) use gather::{Gather, LAST_TRY_MS, PartCommand, Whole};
 pub(crate) use greeting::{Greeter, Proven, Refusal, Welcome};
+pub(crate) use hot_copies::HotCopies;
 pub(crate) use links::{Care, LinkName, Peer, socket_for};
 pub(crate) use nodes::Nodes;
 pub use prepare::ClusterStartError;

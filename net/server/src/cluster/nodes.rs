@@ -13,9 +13,9 @@ use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::{Now, Shard};
 
 use super::command::{self, Budget};
-use super::copies::{Copies, SentRead};
 use super::forwards::{Destination, Filled, Forward, ForwardCounts, Forwards, RequestId};
 use super::greeting::Own;
+use super::hot_copies::{HotCopies, SentRead};
 use super::links::{Care, Ended, LinkName, Links, Peer};
 use super::replicate::{Broken, replicate};
 use super::shared::Shared;
@@ -29,8 +29,8 @@ pub(crate) struct Nodes<'n> {
     view: CachedView,
     links: Links,
     forwards: Forwards,
-    /// Of hot keys; `None` if none are kept.
-    copies: Option<Copies>,
+    /// `None` if none are kept.
+    hot_copies: Option<HotCopies>,
     now: Time,
     /// The view or a link has changed, so that what waits may be sent.
     has_changed: bool,
@@ -59,7 +59,7 @@ impl<'n> Nodes<'n> {
         core: ShardIndex,
         cores: u16,
         value_bytes_max: usize,
-        copies: Option<Copies>,
+        hot_copies: Option<HotCopies>,
     ) -> Self {
         let bytes_max = command::core_bytes_max(value_bytes_max);
         Self {
@@ -74,7 +74,7 @@ impl<'n> Nodes<'n> {
             view: CachedView::default(),
             links: Links::default(),
             forwards: Forwards::new(bytes_max, bytes_max),
-            copies,
+            hot_copies,
             now: Time(0),
             has_changed: false,
             broken: Broken::default(),
@@ -137,8 +137,8 @@ impl<'n> Nodes<'n> {
             let is_owner = |node, range| topology.copies(range).primary == node;
             let is_member = |node| topology.member(node).is_some();
             self.forwards.handle_owners(self.now, is_owner, is_member);
-            if let Some(copies) = &mut self.copies {
-                copies.handle_owners(is_owner);
+            if let Some(copies) = &mut self.hot_copies {
+                copies.handle_owners(self.now, is_owner);
             }
         }
     }
@@ -191,7 +191,7 @@ impl<'n> Nodes<'n> {
     /// Once a tick: gives up what is late. Gives the links for which something is to be done.
     pub(crate) fn tick(&mut self) -> Vec<(ConnectionId, Care)> {
         self.forwards.expire(self.now);
-        if let Some(copies) = &mut self.copies {
+        if let Some(copies) = &mut self.hot_copies {
             copies.expire(self.now);
         }
         let mut cares = Vec::new();
@@ -210,19 +210,24 @@ impl<'n> Nodes<'n> {
 
     /// Memory of what waits for links and of the commands on their way.
     pub(crate) fn held_bytes(&self) -> usize {
-        let copies = self.copies.as_ref().map_or(0, Copies::held_bytes);
+        let copies = self.hot_copies.as_ref().map_or(0, HotCopies::held_bytes);
         self.links.held_bytes() + self.forwards.held_bytes() + copies
     }
 
     /// The values of other nodes' hot keys, if any are kept.
-    pub(crate) fn copies(&self) -> Option<&Copies> {
-        self.copies.as_ref()
+    pub(crate) fn hot_copies(&self) -> Option<&HotCopies> {
+        self.hot_copies.as_ref()
     }
 
-    /// The value of another node's key, if this core may give it at `now`.
+    /// The value of another node's key, if this core may give it to a client at `now`.
     #[inline]
-    pub(crate) fn read_copy(&mut self, key: &[u8], now: Time) -> Option<&[u8]> {
-        self.copies.as_mut()?.read(key, now)
+    pub(crate) fn read_copy(
+        &mut self,
+        key: &[u8],
+        connection: ConnectionId,
+        now: Time,
+    ) -> Option<&[u8]> {
+        self.hot_copies.as_mut()?.read(key, connection, now)
     }
 
     pub(crate) fn forward_counts(&self) -> ForwardCounts {
@@ -243,6 +248,7 @@ impl<'n> Nodes<'n> {
     /// Sends a command to another node, now or as soon as it can be reached.
     pub(crate) fn forward(&mut self, forward: Forward) {
         self.forwards.enter(&forward);
+        self.note_written(&forward);
         if let Some(forward) = self.send(Box::new(forward)) {
             self.forwards.push_again(forward, self.now);
         }
@@ -256,6 +262,16 @@ impl<'n> Nodes<'n> {
             self.forwards.push_again(forward, self.now);
         } else {
             self.forwards.drop_lost(forward);
+        }
+    }
+
+    /// A command is about to be sent, or to wait for that: no copy is older than what it writes.
+    fn note_written(&mut self, forward: &Forward) {
+        if let Some(copies) = &mut self.hot_copies {
+            let now = self.now;
+            forward
+                .args
+                .with_argv(|argv| copies.handle_command(argv.args, now));
         }
     }
 
@@ -295,9 +311,9 @@ impl<'n> Nodes<'n> {
         };
         let id = self.forwards.reserve();
         let copy_reads = forward.args.with_argv(|argv| {
-            let copies = self.copies.as_mut();
-            let copy_reads = copies.and_then(|copies| copies.handle_command(argv.args, self.now));
-            let copy_reads = copy_reads.filter(|_| !forward.may_read_replica);
+            let copies = self.hot_copies.as_mut();
+            let copies = copies.filter(|_| !forward.may_read_replica);
+            let copy_reads = copies.and_then(|copies| copies.ask(argv.args));
             let head = ForwardHead {
                 fence,
                 options,
@@ -335,6 +351,7 @@ impl<'n> Nodes<'n> {
                 Some(Owner::Node(node)) => forward.node = node,
                 None => {}
             }
+            self.note_written(&forward);
             if let Some(forward) = self.send(forward) {
                 waiting = connection;
                 self.forwards.push_again(forward, self.now);
@@ -361,7 +378,7 @@ impl<'n> Nodes<'n> {
 
     /// A reply in several parts is too long to be kept.
     fn keep_copy(&mut self, id: RequestId, reply: &Reply<'_>) {
-        let Some(copies) = &mut self.copies else {
+        let Some(copies) = &mut self.hot_copies else {
             return;
         };
         if reply.keep_ms.is_none() && copies.is_empty() {

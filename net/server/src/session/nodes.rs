@@ -24,7 +24,7 @@ pub(super) fn answer_from_copy(
     };
     let now = Time(context.dispatcher.now().time.0);
     let nodes = context.dispatcher.nodes_mut();
-    let Some(value) = nodes.and_then(|nodes| nodes.read_copy(key, now)) else {
+    let Some(value) = nodes.and_then(|nodes| nodes.read_copy(key, context.id, now)) else {
         return false;
     };
     with_sink(form, context.output.replies(), |sink| sink.bulk(value));

@@ -180,23 +180,18 @@ impl HotKeys {
         })
     }
 
-    /// Notes reads that copies of a key elsewhere have answered.
-    pub(crate) fn note_copies(&mut self, key: &Key<'_>, reads: u32) {
+    /// Whether a key is hot, and mostly read. Notes that copies of it elsewhere have answered so many reads.
+    pub(crate) fn is_worth_copies(&mut self, key: &Key<'_>, copy_reads: u32) -> bool {
         let (gap, random) = (self.gap, self.random);
-        if let Some(candidate) = self.find_mut(key) {
-            // As many samples as there would have been here, on average.
-            let rest = u64::from(reads % gap) > random % u64::from(gap);
-            candidate.samples[Use::Read as usize] += reads / gap + u32::from(rest);
-        }
-    }
-
-    /// Whether a key is hot, and mostly read.
-    pub(crate) fn is_worth_copies(&mut self, key: &Key<'_>) -> bool {
-        let candidate = self.find_mut(key).filter(|one| one.is_hot);
-        candidate.is_some_and(|one| {
-            let [reads, writes] = one.rates;
-            reads >= writes * READS_PER_WRITE_MIN
-        })
+        let Some(candidate) = self.find_mut(key) else {
+            return false;
+        };
+        // As many samples as there would have been here, on average.
+        let rest = u64::from(copy_reads % gap) > random % u64::from(gap);
+        let samples = &mut candidate.samples[Use::Read as usize];
+        *samples = samples.saturating_add(copy_reads / gap + u32::from(rest));
+        let [reads, writes] = candidate.rates;
+        candidate.is_hot && reads >= writes.saturating_mul(READS_PER_WRITE_MIN)
     }
 
     fn find_mut(&mut self, key: &Key<'_>) -> Option<&mut Candidate> {

@@ -193,11 +193,11 @@ fn what_copies_answer_keeps_a_key_hot() {
     let key = Key::new(&[0; 8], 0, HASHER.hash(&[0; 8]));
     let mut stream = Stream::new(1_000);
     stream.run(3_000, 5_000, |_| (Use::Read, 0));
-    assert!(stream.keys.is_worth_copies(&key));
+    assert!(stream.keys.is_worth_copies(&key, 0));
     // From now on one of a hundred reads comes here, and tells of the others.
     for _ in 0..100 {
         for _ in 0..5 {
-            stream.keys.note_copies(&key, 99);
+            stream.keys.is_worth_copies(&key, 99);
         }
         stream.run(TICK_MS, 50, |_| (Use::Read, 0));
     }
@@ -206,7 +206,7 @@ fn what_copies_answer_keeps_a_key_hot() {
     assert!((4_500..5_500).contains(&rate), "{rate} reads/s");
     // Without word of them it cools.
     stream.run(COOL_MS + 2_000, 50, |_| (Use::Read, 0));
-    assert!(!stream.keys.is_worth_copies(&key));
+    assert!(!stream.keys.is_worth_copies(&key, 0));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_key_that_is_written_as_often_as_read_is_not_worth_copies() {
         });
         assert_eq!(stream.hot().len(), 1);
         assert_eq!(
-            stream.keys.is_worth_copies(&key),
+            stream.keys.is_worth_copies(&key, 0),
             is_worth,
             "{writes_percent} %"
         );

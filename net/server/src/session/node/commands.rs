@@ -18,9 +18,9 @@ use fulmar_shard::session::{ClientState, execute_connection};
 use fulmar_shard::{Outcome as Executed, Replay, Route, ShardMask, Transaction, execute, route};
 
 use super::{Context, NodeSession, Phase, Stop};
-use crate::cluster::{Assembly, Serving, command_bytes_max};
+use crate::cluster::{Assembly, Serving, bundled, command_bytes_max, take_command};
 use crate::dispatch::{Dispatcher, HeldShards, Outcome, Routed, access_of, with_sink};
-use crate::message::{self, Lease};
+use crate::message::{self, Keep};
 use crate::node_view::NodeView;
 use crate::session::nodes::{is_scan_here, scan_here};
 
@@ -62,23 +62,23 @@ struct Asked {
 
 impl Asked {
     fn form(&self) -> message::ReplyForm {
-        self.form_with(Lease::No)
+        self.form_with(Keep::No)
     }
 
     /// That of a reply which the other node may keep, if it asks and the key is hot.
     fn keepable_form(&self) -> message::ReplyForm {
         let copy_reads = self.head.copy_reads;
-        self.form_with(copy_reads.map_or(Lease::No, |copy_reads| Lease::Asked { copy_reads }))
+        self.form_with(copy_reads.map_or(Keep::No, |copy_reads| Keep::Asked { copy_reads }))
     }
 
-    fn form_with(&self, lease: Lease) -> message::ReplyForm {
+    fn form_with(&self, keep: Keep) -> message::ReplyForm {
         message::ReplyForm::Node {
             request: self.request,
             version: match self.head.options.form {
                 ReplyForm::Resp2 => RespVersion::Resp2,
                 ReplyForm::Resp3 => RespVersion::Resp3,
             },
-            lease,
+            keep,
         }
     }
 }
@@ -297,14 +297,20 @@ fn put_error(asked: &Asked, error: &CommandError, context: &mut Context<'_, '_>)
     Ran::Done
 }
 
+/// Whether what is read here is the newest: without a quorum it may be old, without a bound.
+fn serves_everything(context: &Context<'_, '_>) -> bool {
+    let nodes = context.dispatcher.nodes();
+    nodes.is_some_and(|nodes| nodes.shared().serving() == Serving::Everything)
+}
+
 fn refuses_writes(context: &Context<'_, '_>) -> bool {
     let nodes = context.dispatcher.nodes();
     nodes.is_some_and(|nodes| nodes.shared().serving() == Serving::Reads)
 }
 
 fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> Ran {
-    if args.first() == Some(&&b"EXEC"[..]) {
-        return run_transaction(asked, &args[1..], context);
+    if let Some(queue) = bundled(args) {
+        return run_transaction(asked, queue, context);
     }
     let argv = Argv { args, staged: &[] };
     let spec = match lookup(args) {
@@ -336,7 +342,9 @@ fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> 
     }
     let placement = context.dispatcher.placement();
     let form = match command {
-        DataCommand::Get { .. } if !reads_old => asked.keepable_form(),
+        DataCommand::Get { .. } if !reads_old && serves_everything(context) => {
+            asked.keepable_form()
+        }
         _ => asked.form(),
     };
     let mask = match route(spec, &argv, &placement) {
@@ -389,15 +397,6 @@ fn may_execute(
     context
         .dispatcher
         .may_execute(spec, args, reads_old, context.tokens)
-}
-
-/// Takes a queue's next command off its front; `None` if that is none.
-fn take_command<'a, 'b>(bundle: &mut &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
-    let (count, rest) = bundle.split_first()?;
-    let count = u32::from_le_bytes((*count).try_into().ok()?);
-    let (args, rest) = rest.split_at_checked(count as usize)?;
-    *bundle = rest;
-    Some(args)
 }
 
 /// Executes the queue of another node's client.

@@ -4,12 +4,12 @@
 use fulmar_cluster::{Range, Slot, Time};
 use fulmar_protocol::command::table::{CommandId, CommandSpec, lookup};
 use fulmar_protocol::command::{Argv, CommandError};
-use fulmar_protocol::node::ARGUMENTS_MAX;
 use fulmar_shard::StagedChain;
 
 use super::{Context, RespSession, release};
 use crate::cluster::{
-    Destination, FORWARD_MS_MAX, Forward, Gather, LAST_TRY_MS, Owner, Target, View, Way, way,
+    Destination, FORWARD_MS_MAX, Forward, Gather, LAST_TRY_MS, Owner, Target, View, Way, bundle,
+    way,
 };
 use crate::dispatch::{Dispatcher, Outcome};
 use crate::message::ReplyForm;
@@ -243,25 +243,4 @@ impl RespSession {
         self.queue_owner = None;
         self.exec_since = None;
     }
-}
-
-/// A queue as the arguments of one command: EXEC, then for each command the number of its arguments
-/// and the arguments. Taken apart in `session::node`. `None` if these are too many for one command.
-fn bundle(transaction: &fulmar_shard::Transaction) -> Option<Pending> {
-    let mut counts = Vec::new();
-    transaction.visit_queue(|args| {
-        let count = u32::try_from(args.len()).expect("at most ARGUMENTS_MAX");
-        counts.push(count.to_le_bytes());
-    });
-    let mut bundled: Vec<&[u8]> = vec![b"EXEC"];
-    let mut counts = counts.iter();
-    transaction.visit_queue(|args| {
-        bundled.extend(counts.next().map(|count| &count[..]));
-        bundled.extend(args);
-    });
-    let argv = Argv {
-        args: &bundled,
-        staged: &[],
-    };
-    (bundled.len() <= ARGUMENTS_MAX).then(|| Pending::new(&argv, Vec::new()))
 }

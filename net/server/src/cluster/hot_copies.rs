@@ -3,14 +3,15 @@
 //! ```text
 //! GET --no copy--> owner --reply, "keep L ms"--> copy --> answers GETs until L after the request was sent
 //!                                                 |
-//!               a write of the key is sent -------+--> dropped
+//!               a write of the key comes by ------+--> spent
 //! ```
-//! A value was the newest one when the owner read it, which was after the request was sent: what a copy gives
-//! is never older than L and the time that a reply takes. What a client has written through this core it reads
-//! from here or from the owner, never an older value: a reply to what was asked before the write is not kept.
+//! The owner read a value after the request for it was sent: no copy gives what was replaced more than L before.
+//! What a client has written through this core it reads from here or from the owner, never an older value: a
+//! reply to what was asked before the write is not kept.
 //!
-//! In a lease's last quarter one read goes to the owner again, so that not all of them do at its end. It tells
-//! how many reads the copy has answered since the last one.
+//! In a lease's last quarter a read goes to the owner again, so that not all of them do at its end. It tells how
+//! many reads the copy has answered since the last one. Who asks so gets no answers from the copy any more:
+//! they would come behind the owner's, which may be newer.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -19,34 +20,43 @@ use fulmar_cluster::{NodeId, Range, Time};
 use fulmar_protocol::command::table::{CommandId, Scope, lookup};
 use fulmar_protocol::resp::{Token, next_token};
 
+use super::bundle::{bundled, take_command};
+use crate::ring::ConnectionId;
+
 /// Copies of one core.
 const COPIES_MAX: usize = 256;
 /// Their bytes: at most this,
 const BYTES_MAX: usize = 4 << 20;
 /// and at most one part in so many of the core's memory.
 const MEMORY_SHARE: usize = 64;
+/// How long the reads that a spent copy has answered wait to be told.
+const SPENT_MS: u64 = 1_000;
 /// Keys whose last writes are told apart; more share a place, and then forbid each other's copies.
 const WRITES_COUNT: usize = 1_024;
 /// What a copy takes beside its key and value.
-const OVERHEAD_BYTES: usize = size_of::<Copied>() + 2 * size_of::<Box<[u8]>>();
+const OVERHEAD_BYTES: usize = size_of::<HotCopy>() + 2 * size_of::<Box<[u8]>>();
 
 #[derive(Debug)]
-struct Copied {
+struct HotCopy {
+    /// Empty when it is spent.
     value: Box<[u8]>,
+    is_spent: bool,
     /// The owner that gave it.
     node: NodeId,
     until: Time,
-    /// From when on one read is to go to the owner.
+    /// From when on a read is to go to the owner, and the time from one such to the next.
     renew_at: Time,
-    is_renewing: bool,
+    renew_ms: u64,
+    /// Whose reads went there.
+    renewers: Vec<ConnectionId>,
     /// Reads that it has answered since the owner was last told.
     reads: u32,
 }
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct Copies {
-    copies: HashMap<Box<[u8]>, Copied>,
+pub(crate) struct HotCopies {
+    copies: HashMap<Box<[u8]>, HotCopy>,
     bytes: usize,
     bytes_max: usize,
     /// Longest lease that is taken.
@@ -64,7 +74,7 @@ pub(crate) struct SentRead {
     pub(crate) at: Time,
 }
 
-impl Copies {
+impl HotCopies {
     /// Of a core with so much memory, for leases of at most `lease_ms_max`.
     pub(crate) fn new(lease_ms_max: u16, memory_bytes: usize) -> Self {
         Self {
@@ -82,9 +92,9 @@ impl Copies {
         self.copies.is_empty()
     }
 
-    /// How many there are.
+    /// How many there are that were not spent at the last tick.
     pub(crate) fn count(&self) -> usize {
-        self.copies.len()
+        self.copies.values().filter(|copy| !copy.is_spent).count()
     }
 
     /// Reads that were answered from here, in all.
@@ -97,14 +107,26 @@ impl Copies {
         self.bytes
     }
 
-    /// The value of a key, if this core may give it. `None`: ask the owner.
-    pub(crate) fn read(&mut self, key: &[u8], now: Time) -> Option<&[u8]> {
+    // --- reads ---
+
+    /// The value of a key, if this core may give it to a client. `None`: ask the owner.
+    pub(crate) fn read(
+        &mut self,
+        key: &[u8],
+        connection: ConnectionId,
+        now: Time,
+    ) -> Option<&[u8]> {
         if self.copies.is_empty() {
             return None;
         }
-        let copy = self.copies.get_mut(key).filter(|copy| now < copy.until)?;
-        if now >= copy.renew_at && !copy.is_renewing {
-            copy.is_renewing = true;
+        let copy = self.copies.get_mut(key)?;
+        if copy.is_spent || now >= copy.until || copy.renewers.contains(&connection) {
+            return None;
+        }
+        if now >= copy.renew_at {
+            // If that one does not get through, another tries it.
+            copy.renew_at = now.plus_ms(copy.renew_ms);
+            copy.renewers.push(connection);
             return None;
         }
         copy.reads = copy.reads.saturating_add(1);
@@ -114,50 +136,17 @@ impl Copies {
 
     /// A command is about to be sent to another node. If its reply may be kept: how many reads the key's copy
     /// has answered since the owner was last told.
-    pub(crate) fn handle_command(&mut self, args: &[&[u8]], now: Time) -> Option<u32> {
-        // A queue's commands follow it.
-        if args.first() == Some(&&b"EXEC"[..]) {
-            self.forget_all(now);
+    pub(crate) fn ask(&mut self, args: &[&[u8]]) -> Option<u32> {
+        let spec = lookup(args).ok()?;
+        if spec.id != CommandId::Get {
             return None;
         }
-        let spec = lookup(args).ok()?;
-        match spec.id {
-            CommandId::Get => {
-                let copy = args.get(1).and_then(|&key| self.copies.get_mut(key));
-                return Some(copy.map_or(0, |copy| std::mem::take(&mut copy.reads)));
-            }
-            _ if !spec.is_write() => {}
-            _ if spec.scope == Scope::AllShards => self.forget_all(now),
-            _ => spec.keys_in(args).for_each(|key| self.note_write(key, now)),
-        }
-        None
-    }
-
-    fn note_write(&mut self, key: &[u8], now: Time) {
-        let place = self.place(key);
-        self.written[place] = now;
-        self.forget(key);
-    }
-
-    fn place(&self, key: &[u8]) -> usize {
-        let hash = self.copies.hasher().hash_one(key);
-        usize::try_from(hash % WRITES_COUNT as u64).expect("small")
-    }
-
-    fn forget_all(&mut self, now: Time) {
-        self.all_written = now;
-        self.copies.clear();
-        self.bytes = 0;
-    }
-
-    fn forget(&mut self, key: &[u8]) -> Option<Copied> {
-        let copy = self.copies.remove(key)?;
-        self.bytes -= bytes_of(key, &copy.value);
-        Some(copy)
+        let copy = args.get(1).and_then(|&key| self.copies.get_mut(key));
+        Some(copy.map_or(0, |copy| std::mem::take(&mut copy.reads)))
     }
 
     /// The reply to a GET of `key`, and for how many milliseconds from when it was sent it may be kept. What
-    /// was kept before goes in any case: the reply may be newer.
+    /// was kept before is spent in any case: the reply may be newer.
     pub(crate) fn handle_reply(
         &mut self,
         key: &[u8],
@@ -166,49 +155,119 @@ impl Copies {
         read: SentRead,
         now: Time,
     ) {
-        let before = self.forget(key);
+        self.spend(key, now);
         let (Some(ms), Some(Token::Bulk(value))) = (keep_ms, next_token(&mut reply)) else {
             return;
         };
         let ms = u64::from(ms.min(self.lease_ms_max));
         let until = read.at.plus_ms(ms);
         let written = self.written[self.place(key)].max(self.all_written);
+        if written >= read.at || until <= now {
+            return;
+        }
+        let before = self.remove(key);
         let bytes = bytes_of(key, value);
-        let is_full = self.copies.len() >= COPIES_MAX || self.bytes + bytes > self.bytes_max;
-        if written >= read.at || until <= now || is_full {
+        if self.copies.len() >= COPIES_MAX || self.bytes + bytes > self.bytes_max {
             return;
         }
         self.bytes += bytes;
-        let copy = Copied {
+        let copy = HotCopy {
             value: value.into(),
+            is_spent: false,
             node: read.node,
             until,
             renew_at: read.at.plus_ms(ms - ms / 4),
-            is_renewing: false,
+            renew_ms: (ms / 8).max(1),
+            renewers: Vec::new(),
             reads: before.map_or(0, |copy| copy.reads),
         };
         self.copies.insert(key.into(), copy);
     }
 
+    // --- what ends a copy ---
+
+    /// A command comes by on its way to another node: what it writes is spent, and a reply to what was asked
+    /// before it is not kept.
+    pub(crate) fn handle_command(&mut self, args: &[&[u8]], now: Time) {
+        let Some(mut queue) = bundled(args) else {
+            return self.note_writes(args, now);
+        };
+        while let Some(args) = take_command(&mut queue) {
+            self.note_writes(args, now);
+        }
+    }
+
+    fn note_writes(&mut self, args: &[&[u8]], now: Time) {
+        let Ok(spec) = lookup(args) else {
+            return;
+        };
+        if !spec.is_write() {
+            return;
+        }
+        if spec.scope == Scope::AllShards {
+            self.all_written = now;
+            return self.spend_where(now, |_, _| true);
+        }
+        for key in spec.keys_in(args) {
+            let place = self.place(key);
+            self.written[place] = now;
+            self.spend(key, now);
+        }
+    }
+
+    fn place(&self, key: &[u8]) -> usize {
+        let hash = self.copies.hasher().hash_one(key);
+        usize::try_from(hash % WRITES_COUNT as u64).expect("small")
+    }
+
     /// Keeps those alone whose owner has not changed: what this node wrote as the owner meanwhile is newer.
-    pub(crate) fn handle_owners(&mut self, is_owner: impl Fn(NodeId, Range) -> bool) {
-        self.retain(|key, copy| is_owner(copy.node, Range::of(key)));
+    pub(crate) fn handle_owners(&mut self, now: Time, is_owner: impl Fn(NodeId, Range) -> bool) {
+        self.spend_where(now, |key, copy| !is_owner(copy.node, Range::of(key)));
     }
 
-    /// Drops those whose lease is over.
+    /// Drops the values whose lease is over, and what was not told in time of those that were spent.
     pub(crate) fn expire(&mut self, now: Time) {
-        self.retain(|_, copy| now < copy.until);
-    }
-
-    fn retain(&mut self, keeps: impl Fn(&[u8], &Copied) -> bool) {
+        self.spend_where(now, |_, copy| copy.until <= now);
         let bytes = &mut self.bytes;
         self.copies.retain(|key, copy| {
-            let stays = keeps(key, copy);
+            let is_told = copy.reads == 0 || now >= copy.until.plus_ms(SPENT_MS);
+            let stays = !copy.is_spent || !is_told;
             if !stays {
                 *bytes -= bytes_of(key, &copy.value);
             }
             stays
         });
+    }
+
+    fn spend_where(&mut self, now: Time, is_over: impl Fn(&[u8], &HotCopy) -> bool) {
+        for (key, copy) in &mut self.copies {
+            if is_over(key, copy) {
+                self.bytes -= copy.spend(now);
+            }
+        }
+    }
+
+    fn spend(&mut self, key: &[u8], now: Time) {
+        if let Some(copy) = self.copies.get_mut(key) {
+            self.bytes -= copy.spend(now);
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<HotCopy> {
+        let copy = self.copies.remove(key)?;
+        self.bytes -= bytes_of(key, &copy.value);
+        Some(copy)
+    }
+}
+
+impl HotCopy {
+    /// Gives no value any more, and remembers the reads that are to be told; the bytes of its value.
+    fn spend(&mut self, now: Time) -> usize {
+        if !self.is_spent {
+            self.is_spent = true;
+            self.until = self.until.min(now);
+        }
+        std::mem::take(&mut self.value).len()
     }
 }
 
@@ -222,15 +281,18 @@ mod tests {
 
     use fulmar_cluster::{NodeId, Range, Time};
 
-    use super::{BYTES_MAX, COPIES_MAX, Copies, MEMORY_SHARE, OVERHEAD_BYTES, SentRead};
+    use super::{
+        BYTES_MAX, COPIES_MAX, HotCopies, MEMORY_SHARE, OVERHEAD_BYTES, SPENT_MS, SentRead,
+    };
+    use crate::ring::ConnectionId;
 
     const LEASE_MS: u16 = 100;
     const OWNER: NodeId = NodeId(2);
     /// Of the slow network, one way.
     const DELAY_MS_MAX: u64 = 40;
 
-    fn copies() -> Copies {
-        Copies::new(LEASE_MS, 1 << 30)
+    fn copies() -> HotCopies {
+        HotCopies::new(LEASE_MS, 1 << 30)
     }
 
     fn read_at(ms: u64) -> SentRead {
@@ -240,11 +302,20 @@ mod tests {
         }
     }
 
+    fn client(number: u32) -> ConnectionId {
+        ConnectionId::new(number, 0)
+    }
+
+    /// What client 1 reads.
+    fn read<'c>(copies: &'c mut HotCopies, key: &[u8], now: u64) -> Option<&'c [u8]> {
+        copies.read(key, client(1), Time(now))
+    }
+
     fn bulk(value: &str) -> Vec<u8> {
         format!("${}\r\n{value}\r\n", value.len()).into_bytes()
     }
 
-    fn keep(copies: &mut Copies, key: &[u8], value: &str, sent: u64, now: u64) {
+    fn keep(copies: &mut HotCopies, key: &[u8], value: &str, sent: u64, now: u64) {
         let keep_ms = Some(LEASE_MS);
         copies.handle_reply(key, &bulk(value), keep_ms, read_at(sent), Time(now));
     }
@@ -253,17 +324,32 @@ mod tests {
     fn a_lease_counts_from_when_the_request_was_sent() {
         let mut copies = copies();
         keep(&mut copies, b"k", "v", 1_000, 1_060);
-        assert_eq!(copies.read(b"k", Time(1_070)), Some(&b"v"[..]));
-        assert_eq!(copies.read(b"other", Time(1_070)), None);
-        // One read renews it, the others go on.
-        assert_eq!(copies.read(b"k", Time(1_075)), None);
-        assert_eq!(copies.read(b"k", Time(1_099)), Some(&b"v"[..]));
-        assert_eq!(copies.read(b"k", Time(1_100)), None);
+        assert_eq!(read(&mut copies, b"k", 1_070), Some(&b"v"[..]));
+        assert_eq!(read(&mut copies, b"other", 1_070), None);
+        assert_eq!(read(&mut copies, b"k", 1_074), Some(&b"v"[..]));
+        assert_eq!(copies.read(b"k", client(2), Time(1_100)), None);
         copies.expire(Time(1_100));
-        assert_eq!((copies.count(), copies.held_bytes()), (0, 0));
+        assert_eq!(copies.count(), 0);
+        copies.expire(Time(1_100 + SPENT_MS));
+        assert!(copies.is_empty());
+        assert_eq!(copies.held_bytes(), 0);
         // A reply that took longer than the lease is worth nothing.
         keep(&mut copies, b"k", "v", 1_000, 1_100);
         assert!(copies.is_empty());
+    }
+
+    #[test]
+    fn one_client_renews_it_and_reads_no_older_value_behind() {
+        let mut copies = copies();
+        keep(&mut copies, b"k", "v", 1_000, 1_001);
+        assert_eq!(read(&mut copies, b"k", 1_075), None);
+        assert_eq!(read(&mut copies, b"k", 1_076), None);
+        assert_eq!(copies.read(b"k", client(2), Time(1_076)), Some(&b"v"[..]));
+        // That did not come through: the next one tries.
+        assert_eq!(copies.read(b"k", client(2), Time(1_087)), None);
+        assert_eq!(copies.read(b"k", client(3), Time(1_088)), Some(&b"v"[..]));
+        keep(&mut copies, b"k", "w", 1_075, 1_090);
+        assert_eq!(read(&mut copies, b"k", 1_091), Some(&b"w"[..]));
     }
 
     #[test]
@@ -271,7 +357,7 @@ mod tests {
         let mut copies = copies();
         let keep_ms = Some(10 * LEASE_MS);
         copies.handle_reply(b"k", &bulk("v"), keep_ms, read_at(0), Time(1));
-        assert_eq!(copies.read(b"k", Time(u64::from(LEASE_MS))), None);
+        assert_eq!(read(&mut copies, b"k", u64::from(LEASE_MS)), None);
     }
 
     #[test]
@@ -282,28 +368,48 @@ mod tests {
             &[b"MSET", b"x", b"1", b"k", b"w"],
             &[b"EXPIRE", b"k", b"1"],
             &[b"FLUSHALL"],
-            &[b"EXEC", b"\x03\0\0\0", b"SET", b"k", b"w"],
+            &[
+                b"EXEC",
+                b"\x02\0\0\0",
+                b"GET",
+                b"k",
+                b"\x03\0\0\0",
+                b"SET",
+                b"k",
+                b"w",
+            ],
         ];
         for write in writes {
             let mut copies = copies();
             keep(&mut copies, b"k", "v", 1_000, 1_001);
-            assert_eq!(copies.handle_command(write, Time(1_010)), None);
-            assert!(copies.is_empty(), "{write:?}");
+            copies.handle_command(write, Time(1_010));
+            assert_eq!(read(&mut copies, b"k", 1_010), None, "{write:?}");
             for (sent, is_kept) in [(1_005, false), (1_010, false), (1_011, true)] {
                 keep(&mut copies, b"k", "v", sent, 1_020);
-                assert_eq!(!copies.is_empty(), is_kept, "{write:?}, {sent}");
+                let is_there = read(&mut copies, b"k", 1_020).is_some();
+                assert_eq!(is_there, is_kept, "{write:?}, {sent}");
             }
         }
-        // What only reads, or writes other keys, drops nothing.
+        // What only reads, or writes other keys, ends nothing.
         let mut copies = copies();
         keep(&mut copies, b"k", "v", 1_000, 1_001);
-        for args in [
-            &[b"GET", &b"k"[..]][..],
+        let others: [&[&[u8]]; 4] = [
+            &[b"GET", b"k"],
             &[b"MGET", b"k"],
             &[b"DEL", b"other"],
-        ] {
+            &[
+                b"EXEC",
+                b"\x02\0\0\0",
+                b"GET",
+                b"k",
+                b"\x02\0\0\0",
+                b"DEL",
+                b"other",
+            ],
+        ];
+        for args in others {
             copies.handle_command(args, Time(1_002));
-            assert_eq!(copies.count(), 1);
+            assert!(read(&mut copies, b"k", 1_002).is_some(), "{args:?}");
         }
     }
 
@@ -317,7 +423,7 @@ mod tests {
             let mut copies = copies();
             keep(&mut copies, b"k", "v", 1_000, 1_001);
             copies.handle_reply(b"k", &reply, keep_ms, read_at(1_002), Time(1_003));
-            assert_eq!((copies.count(), copies.held_bytes()), (0, 0));
+            assert_eq!(read(&mut copies, b"k", 1_003), None);
         }
     }
 
@@ -325,28 +431,39 @@ mod tests {
     fn the_owner_is_told_each_read_once() {
         let mut copies = copies();
         let get: &[&[u8]] = &[b"GET", b"k"];
-        assert_eq!(copies.handle_command(get, Time(1_000)), Some(0));
+        assert_eq!(copies.ask(&[b"MGET", b"k"]), None);
+        assert_eq!(copies.ask(get), Some(0));
         keep(&mut copies, b"k", "v", 1_000, 1_001);
         for _ in 0..7 {
-            copies.read(b"k", Time(1_002));
+            read(&mut copies, b"k", 1_002);
         }
-        assert_eq!(copies.handle_command(get, Time(1_003)), Some(7));
-        copies.read(b"k", Time(1_004));
+        assert_eq!(copies.ask(get), Some(7));
+        read(&mut copies, b"k", 1_004);
         // Those between the question and its answer are told with the next.
         keep(&mut copies, b"k", "v", 1_003, 1_005);
-        assert_eq!(copies.handle_command(get, Time(1_006)), Some(1));
-        assert_eq!(copies.handle_command(get, Time(1_006)), Some(0));
-        assert_eq!(copies.reads(), 8);
+        assert_eq!(copies.ask(get), Some(1));
+        assert_eq!(copies.ask(get), Some(0));
+        // So are those before a write, for a while.
+        read(&mut copies, b"k", 1_006);
+        copies.handle_command(&[b"SET", b"k", b"w"], Time(1_007));
+        copies.expire(Time(1_007));
+        assert_eq!(copies.ask(get), Some(1));
+        copies.expire(Time(1_008));
+        assert!(copies.is_empty());
+        assert_eq!(copies.held_bytes(), 0);
+        assert_eq!(copies.reads(), 9);
     }
 
     #[test]
     fn who_owns_the_key_now_decides() {
         let mut copies = copies();
         keep(&mut copies, b"k", "v", 1_000, 1_001);
-        copies.handle_owners(|node, range| node == OWNER && range == Range::of(b"k"));
+        copies.handle_owners(Time(1_002), |node, range| {
+            node == OWNER && range == Range::of(b"k")
+        });
         assert_eq!(copies.count(), 1);
-        copies.handle_owners(|node, _| node != OWNER);
-        assert_eq!((copies.count(), copies.held_bytes()), (0, 0));
+        copies.handle_owners(Time(1_002), |node, _| node != OWNER);
+        assert_eq!(copies.count(), 0);
     }
 
     #[test]
@@ -363,13 +480,13 @@ mod tests {
         }
         assert_eq!(copies.count(), COPIES_MAX);
         let small = 3 * (OVERHEAD_BYTES + 101) * MEMORY_SHARE;
-        let mut copies = Copies::new(LEASE_MS, small);
+        let mut copies = HotCopies::new(LEASE_MS, small);
         for key in [b"a", b"b", b"c", b"d", b"a"] {
             keep(&mut copies, key, &"v".repeat(100), 1_000, 1_001);
         }
         assert_eq!(copies.count(), 3);
         assert!(copies.held_bytes() <= small / MEMORY_SHARE);
-        assert_eq!(Copies::new(LEASE_MS, usize::MAX).bytes_max, BYTES_MAX);
+        assert_eq!(HotCopies::new(LEASE_MS, usize::MAX).bytes_max, BYTES_MAX);
     }
 
     /// One owner, one core with copies, a slow network, and a writer elsewhere: the age of the oldest value
@@ -405,7 +522,8 @@ mod tests {
                 let counted_from = if is_right { sent } else { now };
                 keep(&mut copies, b"k", &value.to_string(), counted_from, now);
             }
-            let Some(value) = copies.read(b"k", Time(now)) else {
+            let number = u32::try_from(now % 8).expect("small");
+            let Some(value) = copies.read(b"k", client(number), Time(now)) else {
                 let last = asked.back().map_or(0, |&(at, _)| at);
                 asked.push_back(((now + below(delay_ms_max)).max(last), now));
                 continue;
