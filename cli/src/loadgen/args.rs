@@ -32,8 +32,9 @@ const PIPELINE_MAX: i64 = 4_096;
 #[derive(Parser, Debug)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Args {
-    /// The server to load; IPv6 addresses in brackets.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
+    /// The server to load, or several nodes of one: connections are spread over them; IPv6 addresses in
+    /// brackets.
+    #[arg(long, value_name = "HOST:PORT,...", default_value = "127.0.0.1:6379")]
     pub(crate) target: String,
 
     /// Protocol spoken with the target.
@@ -89,6 +90,18 @@ pub(crate) struct Args {
           value_parser = Distribution::parse)]
     pub(crate) distribution: Distribution,
 
+    /// Keys that --hot-share percent of all requests are for; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) hot_keys: u64,
+
+    /// Percent of all requests that are for the hot keys, each as often as the others.
+    #[arg(long, value_name = "PERCENT", default_value = "90", value_parser = parse_percent)]
+    pub(crate) hot_share: f64,
+
+    /// How long the same keys are hot; then it is the next ones.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_duration_nonzero)]
+    pub(crate) hot_shift: Option<Duration>,
+
     /// Writes to reads; 0:1 only reads, 1:0 only writes.
     #[arg(long, value_name = "SET:GET", default_value = "1:10", value_parser = Ratio::parse)]
     pub(crate) ratio: Ratio,
@@ -126,6 +139,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
 
+    /// Write the report with plots as one HTML page.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
     /// Write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -155,6 +172,14 @@ fn one_line(message: &str) -> String {
 /// `--rate`: `None` is a closed loop. (A type of its own: clap takes `Option` for "may be absent".)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateFlag(pub(crate) Option<Rate>);
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| format!("'{text}' is not a percentage (0 to 100)"))
+}
 
 fn parse_rate(text: &str) -> Result<RateFlag, String> {
     Rate::parse(text).map(RateFlag)
@@ -213,6 +238,14 @@ mod tests {
                 "[possible values: resp, http]",
             ),
             (vec!["loadgen", "--pipeline", "0"], "--pipeline"),
+            (
+                vec!["loadgen", "--hot-share", "101"],
+                "'101' is not a percentage",
+            ),
+            (
+                vec!["loadgen", "--hot-share", "NaN"],
+                "'NaN' is not a percentage",
+            ),
             (vec!["loadgen", "--duration", "0"], "must be more than zero"),
             (vec!["loadgen", "--ratio", "0:0"], "above zero"),
             (vec!["loadgen", "--nonsense"], "--nonsense"),

@@ -16,7 +16,7 @@ const PREFILL_PIPELINE: usize = 16;
 /// Everything the threads need to know; shared and never changed.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// HOST:PORT as given.
+    /// HOST:PORT as given, or several with commas.
     pub(crate) target: String,
     /// Connections over all threads.
     pub(crate) connections: usize,
@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) hdr_path: Option<PathBuf>,
     /// Where the JSON report goes.
     pub(crate) json_path: Option<PathBuf>,
+    /// Where the page with plots goes.
+    pub(crate) html_path: Option<PathBuf>,
     /// Whether progress is printed without a terminal too.
     pub(crate) progress: bool,
 }
@@ -65,7 +67,13 @@ pub(crate) struct Config {
 impl Config {
     /// Checks the flags against each other. The error is one line for the user.
     pub(crate) fn new(args: Args) -> Result<Self, String> {
-        check_target(&args.target)?;
+        args.target.split(',').try_for_each(check_target)?;
+        if args.hot_keys > args.keys {
+            return Err(format!(
+                "--hot-keys {} is more than --keys {}",
+                args.hot_keys, args.keys
+            ));
+        }
         if args.threads > args.connections {
             return Err(format!(
                 "--threads {} is more than --connections {}",
@@ -83,6 +91,7 @@ impl Config {
             (duration, _) => duration,
         };
         let pipeline = to_usize(args.pipeline);
+        let first_target = args.target.split(',').next().unwrap_or_default();
         Ok(Self {
             connections: to_usize(args.connections),
             threads: to_usize(args.threads),
@@ -98,15 +107,25 @@ impl Config {
             prefill: args.prefill,
             verify: args.verify,
             seed: args.seed,
-            key_chooser: KeyChooser::new(args.keys, args.distribution, args.seed),
+            key_chooser: KeyChooser::new(args.keys, args.distribution, args.seed).with_hot(
+                args.hot_keys,
+                args.hot_share,
+                args.hot_shift.map(nanos),
+            ),
             operations: OperationChooser::new(args.ratio),
             values: Values::new(args.value_size, args.seed),
-            request_encoder: Requests::new(args.protocol, &args.target, key_format, ttl),
+            request_encoder: Requests::new(args.protocol, first_target, key_format, ttl),
             target: args.target,
             hdr_path: args.hdr,
             json_path: args.json,
+            html_path: args.html,
             progress: args.progress,
         })
+    }
+
+    /// Each HOST:PORT.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        self.target.split(',')
     }
 
     /// Open loop: requests that are sent before measuring begins.
@@ -207,6 +226,9 @@ mod tests {
         for flags in [
             "--threads 4 --connections 2",
             "--target localhost",
+            "--target host:1,",
+            "--target host:1,host",
+            "--hot-keys 11 --keys 10",
             "--target :6379",
             "--target host:0",
             "--target host:99999",

@@ -24,7 +24,7 @@ mod workload;
 use args::Args;
 use config::Config;
 use drive::RunEnd;
-use report::{Figures, write_table};
+use report::{Figures, Tally, Timeline, html_page, write_table};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::File;
 use std::io::{self, Write};
@@ -53,9 +53,14 @@ fn main() -> ExitCode {
         Ok(config) => Arc::new(config),
         Err(line) => return fail(&line, EXIT_USAGE),
     };
-    let outputs = create(config.hdr_path.as_deref())
-        .and_then(|hdr| Ok((hdr, create(config.json_path.as_deref())?)));
-    let (mut hdr_file, json_file) = match outputs {
+    let outputs = create(config.hdr_path.as_deref()).and_then(|hdr| {
+        let files = ReportFiles {
+            json: create(config.json_path.as_deref())?,
+            html: create(config.html_path.as_deref())?,
+        };
+        Ok((hdr, files))
+    });
+    let (mut hdr_file, files) = match outputs {
         Ok(files) => files,
         Err(line) => return fail(&line, EXIT_USAGE),
     };
@@ -64,15 +69,22 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("cannot watch signals: {error}"), EXIT_FAILED),
     };
     match drive::run(&config, hdr_file.as_mut(), &signal) {
-        Ok(end) => finish(&config, end, json_file),
+        Ok(end) => finish(&config, end, files),
         Err(failure) => fail(&failure.to_string(), EXIT_FAILED),
     }
 }
 
+/// Where a report goes beside the terminal.
+struct ReportFiles {
+    json: Option<File>,
+    html: Option<File>,
+}
+
 /// Reports a run and decides the exit code.
-fn finish(config: &Config, end: RunEnd, json_file: Option<File>) -> ExitCode {
+fn finish(config: &Config, end: RunEnd, files: ReportFiles) -> ExitCode {
     let RunEnd {
         tally,
+        timeline,
         facts,
         log_error,
     } = end;
@@ -84,7 +96,13 @@ fn finish(config: &Config, end: RunEnd, json_file: Option<File>) -> ExitCode {
     print(&String::from_utf8_lossy(&table));
 
     let mut code = 0;
-    if let Some(file) = json_file
+    if let Some(file) = files.html
+        && let Err(error) = write_html(&figures, &tally, &timeline, file)
+    {
+        complain(&format!("cannot write the --html file: {error}"));
+        code = EXIT_FAILED;
+    }
+    if let Some(file) = files.json
         && let Err(error) = write_json(&figures, file)
     {
         complain(&format!("cannot write the --json file: {error}"));
@@ -134,6 +152,17 @@ fn write_json(figures: &Figures, mut file: File) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(figures)?;
     text.push('\n');
     file.write_all(text.as_bytes())
+}
+
+fn write_html(
+    figures: &Figures,
+    tally: &Tally,
+    timeline: &Timeline,
+    mut file: File,
+) -> io::Result<()> {
+    let page =
+        html_page(figures, tally, timeline).map_err(|error| io::Error::other(error.to_string()))?;
+    file.write_all(page.as_bytes())
 }
 
 fn print(text: &str) {

@@ -455,6 +455,30 @@ fn the_interval_log_holds_every_second() {
     );
 }
 
+#[test]
+fn connections_are_spread_over_all_targets() {
+    let targets = [(); 3].map(|()| Target::start(Protocol::Resp, Fault::None));
+    let addresses = targets.each_ref().map(Target::address).join(",");
+    let run = run(&addresses, "-c 9 -t 2 -n 9000 --ratio 0:1 --hot-keys 2");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let requests = targets.each_ref().map(Target::requests);
+    assert_eq!(requests.iter().sum::<u64>(), 9_000);
+    assert!(requests.iter().all(|&count| count > 1_000), "{requests:?}");
+}
+
+#[test]
+fn the_page_with_plots_is_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("report.html");
+    let target = Target::start(Protocol::Resp, Fault::None);
+    let flags = format!("-r 500 -d 1.5 --html {}", path.display());
+    let run = run(&target.address(), &flags);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let page = std::fs::read_to_string(path).expect("written");
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(page.contains("open loop at 500 requests/s"), "{page}");
+}
+
 /// The starts of an operation's intervals, in seconds of the measurement.
 fn logged(path: &Path, operation: &str) -> Vec<f64> {
     let log = std::fs::read(path).expect("written");

@@ -6,11 +6,12 @@ use super::intervals::Intervals;
 use super::prepare::{raise_file_limit, resolve};
 use super::{Event, Failure, LoadEnd, Phase, Shared, Worker};
 use crate::config::Config;
-use crate::report::{IntervalSink, Progress, RunFacts, Tally, begin_log};
+use crate::report::{IntervalSink, Progress, RunFacts, Tally, Timeline, begin_log};
 use crate::units::grouped;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -30,6 +31,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct RunEnd {
     /// All that was counted.
     pub(crate) tally: Tally,
+    /// The same, second by second.
+    pub(crate) timeline: Timeline,
     /// All else that is reported.
     pub(crate) facts: RunFacts,
     /// The interval log could not be written.
@@ -45,13 +48,15 @@ pub(crate) fn run(
     signal: &AtomicUsize,
 ) -> Result<RunEnd, Failure> {
     raise_file_limit(config.connections, config.threads)?;
-    let address = resolve(&config.target)?;
+    let addresses = config.targets().map(resolve);
+    let addresses: Arc<[SocketAddr]> = addresses.collect::<Result<_, _>>()?;
     let shared = Arc::new(Shared::new(config.requests, config.threads));
     let (sender, events) = sync_channel(EVENTS_WAITING_MAX + config.threads);
     let mut workers = Vec::new();
     for thread in 0..config.threads {
         let (config, shared, sender) = (Arc::clone(config), Arc::clone(&shared), sender.clone());
-        let worker = Worker::new(thread, config, shared, sender, address)?;
+        let addresses = Arc::clone(&addresses);
+        let worker = Worker::new(thread, config, shared, sender, addresses)?;
         let builder = thread::Builder::new().name(format!("loadgen-{thread}"));
         workers.push(
             builder
@@ -64,6 +69,7 @@ pub(crate) fn run(
         threads: config.threads,
         progress: Progress::new(config.progress),
         total: Tally::new(),
+        timeline: Timeline::new(),
         ends: Vec::new(),
         failure: None,
         signal: None,
@@ -98,6 +104,7 @@ struct Coordinator {
     workers: Vec<JoinHandle<()>>,
     progress: Progress,
     total: Tally,
+    timeline: Timeline,
     ends: Vec<LoadEnd>,
     failure: Option<Failure>,
     signal: Option<i32>,
@@ -201,6 +208,7 @@ impl Coordinator {
             while let Some((index, tally)) = intervals.next_complete() {
                 self.total.add(&tally);
                 let (start, length) = (Duration::from_secs(index), SECOND);
+                self.timeline.add(&tally, start, length);
                 self.progress.show_interval(&tally, start + length, length);
                 if let (Some(log), Ok(())) = (log.as_deref_mut(), &log_result) {
                     log_result = log.take(&tally, start, length);
@@ -216,9 +224,11 @@ impl Coordinator {
         let end_ns = self.end_ns(start_ns).saturating_sub(measured_from_ns);
         let start = Duration::from_secs(intervals.taken_until());
         let length = Duration::from_nanos(end_ns).saturating_sub(start);
+        let length = length.max(Duration::from_millis(1));
         if let (Some(log), Ok(())) = (log, &log_result) {
-            log_result = log.take(&last, start, length.max(Duration::from_millis(1)));
+            log_result = log.take(&last, start, length);
         }
+        self.timeline.add(&last, start, length);
         self.total.add(&last);
         self.progress.end();
         log_result
@@ -318,6 +328,7 @@ impl Coordinator {
         };
         RunEnd {
             tally: self.total,
+            timeline: self.timeline,
             facts,
             log_error,
         }

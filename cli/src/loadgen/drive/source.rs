@@ -150,7 +150,8 @@ impl Source {
             }
         };
         let operation = config.operations.choose(&mut self.rng);
-        let key = config.key_chooser.choose(&mut self.rng);
+        let at_ns = start_ns.saturating_sub(self.start_ns);
+        let key = config.key_chooser.choose(at_ns, &mut self.rng);
         Some(InFlight {
             start_ns,
             key,

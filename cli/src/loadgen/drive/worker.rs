@@ -47,7 +47,7 @@ pub(super) struct Worker {
     config: Arc<Config>,
     shared: Arc<Shared>,
     coordinator: SyncSender<Event>,
-    address: SocketAddr,
+    addresses: Arc<[SocketAddr]>,
     poll: Poll,
     timer: Timer,
     connections: Vec<Connection>,
@@ -89,7 +89,7 @@ impl Worker {
         config: Arc<Config>,
         shared: Arc<Shared>,
         coordinator: SyncSender<Event>,
-        address: SocketAddr,
+        addresses: Arc<[SocketAddr]>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER_TOKEN)?;
@@ -98,7 +98,7 @@ impl Worker {
             config,
             shared,
             coordinator,
-            address,
+            addresses,
             poll,
             timer,
             connections: Vec::new(),
@@ -235,7 +235,10 @@ impl Worker {
         let exchange = Exchange::new(protocol, self.config.verify, depth);
         let token = Token(self.connections.len());
         let registry = self.poll.registry();
-        let connection = Connection::connect(self.address, registry, token, exchange, now)
+        // In turn over all threads.
+        let number = self.connections.len() * self.config.threads + self.thread;
+        let address = self.addresses[number % self.addresses.len()];
+        let connection = Connection::connect(address, registry, token, exchange, now)
             .map_err(|source| self.cannot_connect(source))?;
         self.connections.push(connection);
         Ok(())

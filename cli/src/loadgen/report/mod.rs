@@ -2,16 +2,20 @@
 
 mod figures;
 mod hdr_log;
+mod html;
 mod machine;
 mod progress;
 mod table;
 mod tally;
+mod timeline;
 
 pub(crate) use figures::{Figures, RunFacts};
 pub(crate) use hdr_log::{IntervalSink, begin_log};
+pub(crate) use html::html_page;
 pub(crate) use progress::Progress;
 pub(crate) use table::write_table;
 pub(crate) use tally::Tally;
+pub(crate) use timeline::Timeline;
 
 use figures::{LatencyFigures, OperationFigures};
 use machine::Machine;

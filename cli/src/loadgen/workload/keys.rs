@@ -46,6 +46,19 @@ impl Distribution {
 pub(crate) struct KeyChooser {
     count: u64,
     zipf: Option<(Zipf, Scramble)>,
+    hot: Option<HotKeys>,
+    seed: u64,
+}
+
+/// A few keys that take a share of all requests.
+#[derive(Clone, Debug)]
+struct HotKeys {
+    count: u64,
+    /// A request is for one of them when it is below this, of 0 to 1.
+    share: f64,
+    /// How long it is these; then the next ones are hot.
+    shift_ns: Option<u64>,
+    scramble: Scramble,
 }
 
 impl KeyChooser {
@@ -60,11 +73,40 @@ impl KeyChooser {
                 Some((Zipf::new(count, theta), Scramble::new(count, seed)))
             }
         };
-        Self { count, zipf }
+        Self {
+            count,
+            zipf,
+            hot: None,
+            seed,
+        }
     }
 
-    /// Draws the key of one request.
-    pub(crate) fn choose(&self, rng: &mut impl Rng) -> u64 {
+    /// The same, but `percent` of all requests are for `count` keys, which are others after each
+    /// `shift_ns`. None are hot if `count` is 0.
+    ///
+    /// Panics if there are fewer keys than that.
+    pub(crate) fn with_hot(mut self, count: u64, percent: f64, shift_ns: Option<u64>) -> Self {
+        assert!(count <= self.count, "too few keys");
+        self.hot = (count > 0).then(|| HotKeys {
+            count,
+            share: percent / 100.0,
+            shift_ns,
+            scramble: Scramble::new(self.count, self.seed),
+        });
+        self
+    }
+
+    /// Draws the key of one request, so many nanoseconds into the load.
+    pub(crate) fn choose(&self, at_ns: u64, rng: &mut impl Rng) -> u64 {
+        if let Some(hot) = &self.hot
+            && rng.random::<f64>() < hot.share
+        {
+            let shifts = hot.shift_ns.map_or(0, |shift_ns| at_ns / shift_ns);
+            let rank = u128::from(shifts) * u128::from(hot.count)
+                + u128::from(rng.random_range(0..hot.count));
+            let rank = u64::try_from(rank % u128::from(self.count)).expect("below a u64 count");
+            return hot.scramble.apply(rank);
+        }
         match &self.zipf {
             None => rng.random_range(0..self.count),
             Some((zipf, scramble)) => scramble.apply(zipf.sample(rng) - 1),
@@ -195,7 +237,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(5);
         let mut seen = [0_u32; 100];
         for _ in 0..100_000 {
-            seen[usize::try_from(chooser.choose(&mut rng)).expect("small")] += 1;
+            seen[usize::try_from(chooser.choose(0, &mut rng)).expect("small")] += 1;
         }
         assert!(seen.iter().all(|&n| (850..1_150).contains(&n)), "{seen:?}");
     }
@@ -225,6 +267,35 @@ mod tests {
             count in 1_u64.., rank in any::<u64>(), seed in any::<u64>(),
         ) {
             prop_assert!(Scramble::new(count, seed).apply(rank % count) < count);
+        }
+    }
+
+    #[test]
+    fn hot_keys_take_their_share_and_shift() {
+        const SECOND: u64 = 1_000_000_000;
+        let chooser = KeyChooser::new(1_000, Distribution::Uniform, 3);
+        let chooser = chooser.with_hot(10, 75.0, Some(2 * SECOND));
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut hot_before: Vec<u64> = Vec::new();
+        for seconds in [0, 1, 2, 3, 5] {
+            let mut seen = vec![0u32; 1_000];
+            for _ in 0..100_000 {
+                let key = chooser.choose(seconds * SECOND, &mut rng);
+                seen[usize::try_from(key).expect("small")] += 1;
+            }
+            // 7,500 for each hot key, 25 for each of the others.
+            let hot: Vec<u64> = (0u64..)
+                .zip(&seen)
+                .filter(|(_, count)| **count > 5_000)
+                .map(|(key, _)| key)
+                .collect();
+            assert_eq!(hot.len(), 10, "{seconds}: {hot:?}");
+            let of_hot: u32 = seen.iter().filter(|count| **count > 5_000).sum();
+            assert!((74_500..76_000).contains(&of_hot), "{of_hot}");
+            let is_same = hot == hot_before;
+            assert_eq!(is_same, [1, 3].contains(&seconds), "{seconds}: {hot:?}");
+            assert!(is_same || hot.iter().all(|key| !hot_before.contains(key)));
+            hot_before = hot;
         }
     }
 }
