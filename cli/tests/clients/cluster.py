@@ -321,6 +321,9 @@ class Cluster:
         if self.is_redis:
             self._create_redis_cluster()
         self.wait_ready()
+        if not self.is_redis:
+            # Copies are complete before the last primaries are where they should be.
+            self.wait_still(self.nodes[0], 0.3)
 
     def _create_redis_cluster(self):
         places = [f"{node.host}:{node.port}" for node in self.nodes]
