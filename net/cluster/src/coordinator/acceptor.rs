@@ -63,6 +63,7 @@ impl Acceptor {
 
 impl Coordinator {
     pub(super) fn receive_prepare(&mut self, from: NodeId, ballot: Ballot, accused: &[Accused]) {
+        self.turn.note_ballot(ballot);
         let promised = self.acceptor.vote.promised;
         if ballot < promised {
             self.send(from, Message::Nack { ballot, promised });

@@ -74,11 +74,20 @@ impl Turn {
         self.not_before = now.plus_ms(TURN_MS);
     }
 
-    /// No attempt beside another's before that had its time.
+    /// A ballot was seen: the next one of this node is higher.
+    pub(super) fn note_ballot(&mut self, ballot: Ballot) {
+        self.counter = self.counter.max(ballot.counter);
+    }
+
+    /// No attempt beside another's before that had its time. If nothing comes of it, those who promised
+    /// have their turns one after the other, as always.
     pub(super) fn yield_to(&mut self, ballot: Ballot, me: NodeId, now: Time) {
         if ballot.id != me {
-            let end = now.plus_ms(HOLDERS_WAIT_MS + TURN_MS);
-            self.not_before = self.not_before.max(end);
+            let end = now.plus_ms(HOLDERS_WAIT_MS);
+            self.not_before = self.not_before.max(end.plus_ms(TURN_MS));
+            if let Some(since) = &mut self.since {
+                *since = end.max(*since);
+            }
         }
     }
 
@@ -132,7 +141,7 @@ impl Coordinator {
     }
 
     pub(super) fn receive_nack(&mut self, ballot: Ballot, promised: Ballot) {
-        self.turn.counter = self.turn.counter.max(promised.counter);
+        self.turn.note_ballot(promised);
         if self.attempt(ballot).is_some() {
             self.back_off();
         }
@@ -423,6 +432,7 @@ impl Coordinator {
     fn abandon(&mut self, wait_ms: u64) {
         self.proposer = None;
         self.counters.abandoned_attempts += 1;
-        self.turn.not_before = self.now.plus_ms(wait_ms);
+        let end = self.now.plus_ms(wait_ms);
+        self.turn.not_before = end.max(self.turn.not_before);
     }
 }

@@ -130,10 +130,15 @@ impl Proposer {
         }
     }
 
-    /// Whether those who refuse leave no quorum.
+    /// Whether those who refuse leave no quorum. Who is accused and was not started again doesn't promise either.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.value.is_none() && !self.is_quorum(|node| !self.refused.contains(&node))
+        let is_dead = |node| {
+            let mut accused = self.accused.iter();
+            accused.any(|accused| accused.id == node && accused.reborn.is_none())
+        };
+        self.value.is_none()
+            && !self.is_quorum(|node| !self.refused.contains(&node) && !is_dead(node))
     }
 
     /// Whether the value can be chosen: a quorum promised, and so did all members that hold an
@@ -288,12 +293,21 @@ mod tests {
 
     #[test]
     fn refusals_that_leave_no_quorum_end_it() {
-        let base = Arc::new(topology(1, &[1, 2, 3]));
-        let mut proposer = Proposer::new(base, ballot(1, 1), vec![accused(3)], Time(0));
-        proposer.handle_refusal(NodeId(2));
-        assert!(!proposer.is_hopeless());
-        proposer.handle_refusal(NodeId(3));
-        assert!(proposer.is_hopeless());
+        let base = Arc::new(topology(1, &[1, 2, 3, 4, 5]));
+        let reborn = Accused {
+            reborn: Some(Incarnation(2)),
+            ..accused(5)
+        };
+        // One that was started again may promise, one that is dead may not.
+        for (accused, refusals) in [(accused(5), 2), (reborn, 3)] {
+            let mut proposer =
+                Proposer::new(Arc::clone(&base), ballot(1, 1), vec![accused], Time(0));
+            for id in 2..2 + refusals {
+                assert!(!proposer.is_hopeless());
+                proposer.handle_refusal(NodeId(id));
+            }
+            assert!(proposer.is_hopeless());
+        }
     }
 
     /// Two proposers and three acceptors, all interleavings of who reaches whom in which order: they

@@ -84,6 +84,12 @@ struct Task {
     left: Vec<ShardIndex>,
 }
 
+impl Task {
+    fn is_install(&self) -> bool {
+        matches!(self.work, Work::Install(_))
+    }
+}
+
 /// See the module's head.
 pub(crate) struct Control<'n> {
     node: &'n Node,
@@ -538,6 +544,9 @@ impl<'n> Control<'n> {
             let before = self.shared.views.current();
             let view = Arc::new(View::new(view, before.as_deref()));
             view.note_informed(|member| self.coordinator.has_shown(member, view.topology()));
+            if self.tasks.iter().any(Task::is_install) {
+                view.note_superseded();
+            }
             self.published = Some((now, Arc::clone(&view)));
             self.shared.views.publish(view);
             self.shared.note_news();
@@ -550,9 +559,10 @@ impl<'n> Control<'n> {
             } else {
                 INFORM_MS_MAX
             };
-            let is_late = now.ms_since(*at) > inform_ms;
-            let has_shown = |member| self.coordinator.has_shown(member, view.topology());
-            view.note_informed(|member| is_late || has_shown(member));
+            if now.ms_since(*at) > inform_ms {
+                view.note_late();
+            }
+            view.note_informed(|member| self.coordinator.has_shown(member, view.topology()));
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct View {
     owners: Box<[Owner]>,
     /// By the members' rank, the newest epoch that they are known to act on; 0: none.
     informed: Box<[AtomicU64]>,
+    /// Members had their time to show that they act on it: who did not is not waited for.
+    is_late: AtomicBool,
     /// A newer topology is decided, and others may know that this node acts on it.
     is_superseded: AtomicBool,
     /// By range, the epoch in which its primary last changed and may have lost writes.
@@ -55,6 +57,7 @@ impl View {
             cluster: Arc::new(cluster),
             owners,
             informed: informed(&topology, before),
+            is_late: AtomicBool::new(false),
             is_superseded: AtomicBool::new(false),
             breaks: breaks(&topology, before),
             maps: Default::default(),
@@ -92,6 +95,11 @@ impl View {
         }
     }
 
+    /// Who has not shown that it acts on this topology may be reached by clients, if not by this node.
+    pub(crate) fn note_late(&self) {
+        self.is_late.store(true, Ordering::Release);
+    }
+
     /// A newer topology is about to take this one's place.
     pub(crate) fn note_superseded(&self) {
         self.is_superseded.store(true, Ordering::Release);
@@ -102,6 +110,9 @@ impl View {
     pub(crate) fn is_owner_informed(&self, range: Range) -> bool {
         if self.is_superseded.load(Ordering::Acquire) {
             return false;
+        }
+        if self.is_late.load(Ordering::Acquire) {
+            return true;
         }
         let copies = self.topology().copies(range);
         let rank = self.topology().rank(copies.primary);

@@ -230,6 +230,10 @@ pub(super) mod tests {
             assert_eq!(way(spec, args, &view, CLUSTER), expected);
             view.note_informed(|_| true);
             assert_eq!(way(spec, args, &view, CLUSTER), moved);
+            // Nor is it known of an owner that showed nothing in time.
+            let late = view_behind(None, NodeId(1), view.topology().clone());
+            late.note_late();
+            assert_eq!(way(spec, args, &late, CLUSTER), moved);
             // By the next topology it may be this node that the owner sends clients to.
             view.note_superseded();
             assert_eq!(way(spec, args, &view, CLUSTER), Way::To(NodeId(2)));
