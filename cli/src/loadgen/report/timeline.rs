@@ -49,6 +49,7 @@ impl Span {
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     spans: Vec<Span>,
+    spans_max: usize,
     /// Seconds that go into a span, and those that the last one has.
     seconds_per_span: usize,
     seconds_in_last: usize,
@@ -56,8 +57,13 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(crate) fn new() -> Self {
+        Self::with_spans_max(SPANS_MAX)
+    }
+
+    fn with_spans_max(spans_max: usize) -> Self {
         Self {
             spans: Vec::new(),
+            spans_max,
             seconds_per_span: 1,
             seconds_in_last: 1,
         }
@@ -91,7 +97,7 @@ impl Timeline {
         }
         self.spans.push(next);
         self.seconds_in_last = 1;
-        if self.spans.len() > SPANS_MAX {
+        if self.spans.len() > self.spans_max {
             let pairs = self.spans.chunks(2);
             self.spans = pairs
                 .map(|pair| {
@@ -109,18 +115,18 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use super::{SPANS_MAX, Timeline};
+    use super::Timeline;
     use crate::report::figures::tests::tally;
     use std::time::Duration;
 
     #[test]
     fn a_long_run_has_longer_spans_and_the_same_sum() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_spans_max(32);
         let tally = tally();
-        let seconds = 3 * SPANS_MAX as u64;
+        let seconds = 3 * 32;
         for second in 0..seconds {
             timeline.add(&tally, Duration::from_secs(second), Duration::from_secs(1));
-            assert!(timeline.spans().len() <= SPANS_MAX);
+            assert!(timeline.spans().len() <= 32);
         }
         let answered: u64 = timeline.spans().iter().map(|span| span.answered).sum();
         assert_eq!(answered, seconds * 10_010);
@@ -131,6 +137,6 @@ mod tests {
             assert_eq!(span.per_second(), 10_010.0);
             assert!(span.p50_ns < span.p99_ns && span.p99_ns < span.max_ns);
         }
-        assert_eq!(end, seconds as f64);
+        assert_eq!(end, 96.0);
     }
 }
