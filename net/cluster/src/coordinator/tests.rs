@@ -194,9 +194,12 @@ fn next_attempt(coordinator: &mut Coordinator, mut now: Time) -> Time {
 fn who_promised_lets_the_other_have_its_time() {
     let mut coordinator = follower(Minority::Serve);
     hear(&mut coordinator, 1, START, START);
+    // In small steps: a pause would begin the wait for silence again.
+    for ms in (0..=SILENT_MS).step_by(50) {
+        let now = START.plus_ms(ms);
+        hear(&mut coordinator, 3, now, now);
+    }
     let silent = START.plus_ms(SILENT_MS + 1);
-    let before = Time(silent.0 - 1);
-    hear(&mut coordinator, 3, before, before);
     coordinator.handle_message(silent, envelope(3, accuse(1)));
     let accused = next_attempt(&mut coordinator, silent);
     assert!(
