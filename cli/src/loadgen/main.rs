@@ -96,7 +96,7 @@ fn finish(config: &Config, end: RunEnd, files: ReportFiles) -> ExitCode {
     print(&String::from_utf8_lossy(&table));
 
     let mut code = 0;
-    if let Some(file) = files.html
+    if let (Some(file), Some(timeline)) = (files.html, timeline)
         && let Err(error) = write_html(&figures, &tally, &timeline, file)
     {
         complain(&format!("cannot write the --html file: {error}"));

@@ -335,7 +335,7 @@ impl<'n> Dispatcher<'n> {
                 ReplyForm::Node {
                     request,
                     version,
-                    keep: Keep::for_ms(ms),
+                    keep: ms.map_or(Keep::No, |ms| Keep::For { ms }),
                 }
             }
             form => form,

@@ -4,8 +4,6 @@
 //! its memory is used again. A core has at most [`BATCHES_IN_FLIGHT_MAX`] batches at a peer, and
 //! every inbox has room for all of them, there and back: sending never blocks and never fails.
 
-use std::num::NonZeroU16;
-
 use fulmar_protocol::http;
 use fulmar_protocol::resp::RespVersion;
 use fulmar_shard::Access;
@@ -53,20 +51,15 @@ pub(crate) enum Keep {
     /// It asks. Its copy has answered so many reads of the key since it last did.
     Asked { copy_reads: u32 },
     /// For so many milliseconds, counted from when it asked.
-    For { ms: NonZeroU16 },
+    For { ms: u16 },
 }
 
 impl Keep {
-    /// For so many milliseconds, or not.
-    pub(crate) fn for_ms(ms: u16) -> Self {
-        NonZeroU16::new(ms).map_or(Self::No, |ms| Self::For { ms })
-    }
-
     /// The milliseconds that the reply says.
     pub(crate) fn ms(self) -> Option<u16> {
         match self {
             Self::No | Self::Asked { .. } => None,
-            Self::For { ms } => Some(ms.get()),
+            Self::For { ms } => Some(ms),
         }
     }
 }

@@ -220,19 +220,17 @@ impl Shard {
         self.hot_keys = HotKeys::new(per_second, seed);
     }
 
-    /// For how many milliseconds, at most `ms_max`, another node may answer reads of a key that it is about to
-    /// read here: 0, unless the key is hot, mostly read, and lives longer than that. `copy_reads` is how
-    /// many it has answered since it last told.
-    pub fn keep_ms(&mut self, key: &Key<'_>, copy_reads: u32, ms_max: u16, now: Now) -> u16 {
-        if ms_max == 0 || !self.hot_keys.is_worth_copies(key, copy_reads) {
-            return 0;
+    /// For how many milliseconds another node may answer reads of a key that it is about to read here: `ms`,
+    /// unless that is 0, if the key is hot, mostly read, and lives longer. `copy_reads` is how many it has
+    /// answered since it last told.
+    pub fn keep_ms(&mut self, key: &Key<'_>, copy_reads: u32, ms: u16, now: Now) -> Option<u16> {
+        if ms == 0 || !self.hot_keys.is_worth_copies(key, copy_reads) {
+            return None;
         }
-        let Some(item) = self.cache.peek(key, now.time) else {
-            return 0;
-        };
-        let end = now.time.0 + u64::from(ms_max);
+        let item = self.cache.peek(key, now.time)?;
+        let end = now.time.0 + u64::from(ms);
         let outlives = item.deadline().is_none_or(|deadline| deadline.0 > end);
-        if outlives { ms_max } else { 0 }
+        outlives.then_some(ms)
     }
 
     /// Measures the hot keys, if it is time. Called at every tick.

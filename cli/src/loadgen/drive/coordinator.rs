@@ -31,8 +31,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct RunEnd {
     /// All that was counted.
     pub(crate) tally: Tally,
-    /// The same, second by second.
-    pub(crate) timeline: Timeline,
+    /// The same, second by second, if it is to be plotted.
+    pub(crate) timeline: Option<Timeline>,
     /// All else that is reported.
     pub(crate) facts: RunFacts,
     /// The interval log could not be written.
@@ -69,7 +69,7 @@ pub(crate) fn run(
         threads: config.threads,
         progress: Progress::new(config.progress),
         total: Tally::new(),
-        timeline: Timeline::new(),
+        timeline: config.html_path.is_some().then(Timeline::new),
         ends: Vec::new(),
         failure: None,
         signal: None,
@@ -104,7 +104,7 @@ struct Coordinator {
     workers: Vec<JoinHandle<()>>,
     progress: Progress,
     total: Tally,
-    timeline: Timeline,
+    timeline: Option<Timeline>,
     ends: Vec<LoadEnd>,
     failure: Option<Failure>,
     signal: Option<i32>,
@@ -208,7 +208,9 @@ impl Coordinator {
             while let Some((index, tally)) = intervals.next_complete() {
                 self.total.add(&tally);
                 let (start, length) = (Duration::from_secs(index), SECOND);
-                self.timeline.add(&tally, start, length);
+                if let Some(timeline) = &mut self.timeline {
+                    timeline.add(&tally, start, length);
+                }
                 self.progress.show_interval(&tally, start + length, length);
                 if let (Some(log), Ok(())) = (log.as_deref_mut(), &log_result) {
                     log_result = log.take(&tally, start, length);
@@ -228,7 +230,9 @@ impl Coordinator {
         if let (Some(log), Ok(())) = (log, &log_result) {
             log_result = log.take(&last, start, length);
         }
-        self.timeline.add(&last, start, length);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.add(&last, start, length);
+        }
         self.total.add(&last);
         self.progress.end();
         log_result

@@ -55,8 +55,7 @@ impl Progress {
 }
 
 fn interval_text(tally: &Tally, at: Duration, length: Duration) -> String {
-    let mut latencies = tally.gets.latencies.clone();
-    latencies.add(&tally.sets.latencies);
+    let latencies = tally.latencies();
     let per_second = tally.answered() as f64 / length.as_secs_f64();
     let mut text = format!("{:6.1} s  {:.0} requests/s", at.as_secs_f64(), per_second);
     if let Some(figures) = LatencyFigures::new(&latencies) {

@@ -135,6 +135,13 @@ impl Tally {
         }
     }
 
+    /// Of reads and writes together.
+    pub(super) fn latencies(&self) -> Latencies {
+        let mut latencies = self.gets.latencies.clone();
+        latencies.add(&self.sets.latencies);
+        latencies
+    }
+
     /// Counts an error by its text (not under its operation).
     pub(crate) fn count_error_text(&mut self, text: &str) {
         self.count_error_texts(text, 1);

@@ -75,8 +75,7 @@ impl Timeline {
 
     /// Adds what was counted in the interval that began `start` into the measurement.
     pub(crate) fn add(&mut self, tally: &Tally, start: Duration, length: Duration) {
-        let mut latencies = tally.gets.latencies.clone();
-        latencies.add(&tally.sets.latencies);
+        let latencies = tally.latencies();
         let figures = LatencyFigures::new(&latencies);
         let ns = |of: fn(&LatencyFigures) -> u64| figures.as_ref().map_or(0, of);
         let next = Span {

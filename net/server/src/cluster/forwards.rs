@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 
 use fulmar_cluster::{Epoch, NodeId, Range, Time};
+use fulmar_protocol::command::table::CommandId;
 use fulmar_protocol::node::{ForwardStatus, HOPS_MAX, OutOfStep, Part, Status};
 
 use crate::message::ReplyForm;
@@ -75,6 +76,7 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Forward {
     pub(crate) destination: Destination,
+    pub(crate) id: CommandId,
     pub(crate) args: Pending,
     /// Whether executing it twice is as good as once.
     pub(crate) is_idempotent: bool,
@@ -159,6 +161,7 @@ pub(crate) struct Forwards {
 impl Forward {
     pub(crate) fn new(
         destination: Destination,
+        id: CommandId,
         args: Pending,
         is_idempotent: bool,
         node: NodeId,
@@ -167,6 +170,7 @@ impl Forward {
     ) -> Self {
         Self {
             destination,
+            id,
             args,
             is_idempotent,
             node,
@@ -194,6 +198,16 @@ impl Forward {
     /// Which attempt it is, counting those that found an owner of the same topology wrong.
     pub(crate) fn hops(&self) -> u8 {
         self.hops
+    }
+
+    /// Whether its reply may be kept, if the owner says so.
+    pub(crate) fn is_keepable(&self) -> bool {
+        self.id == CommandId::Get && !self.may_read_replica
+    }
+
+    /// Whether it may write; a queue is looked at as a whole.
+    pub(crate) fn may_write(&self) -> bool {
+        self.id == CommandId::Exec || self.id.spec().is_write()
     }
 
     /// Whether to try it again at `now`, with the topology of this epoch.
@@ -277,11 +291,9 @@ impl Forwards {
     }
 
     /// A command whose reply may be kept.
-    pub(crate) fn keepable(&self, id: RequestId) -> Option<(&Forward, Time)> {
-        let place = self.places.get((id.0 & 0xFFFF) as usize)?;
-        let forward = place.forward.as_deref()?;
-        let since = forward.keepable_since?;
-        (u32::from(place.generation) == id.0 >> 16).then_some((forward, since))
+    pub(crate) fn keepable(&mut self, id: RequestId) -> Option<(&Forward, Time)> {
+        let forward = self.get(id)?.forward.as_deref()?;
+        Some((forward, forward.keepable_since?))
     }
 
     fn get(&mut self, id: RequestId) -> Option<&mut Place> {
@@ -557,6 +569,7 @@ impl Forwards {
 mod tests {
     use fulmar_cluster::{Epoch, NodeId, Range, Time};
     use fulmar_protocol::command::Argv;
+    use fulmar_protocol::command::table::CommandId;
     use fulmar_protocol::node::{ForwardStatus, Part, Status};
     use fulmar_protocol::resp::RespVersion;
 
@@ -580,12 +593,32 @@ mod tests {
         let args = Pending::new(&Argv { args, staged: &[] }, Vec::new());
         Box::new(Forward::new(
             destination,
+            CommandId::Get,
             args,
             is_idempotent,
             NODE,
             Some(Range::of(b"key")),
             Time(0),
         ))
+    }
+
+    #[test]
+    fn only_a_read_by_the_owner_may_be_kept() {
+        let mut forward = forward(0, true);
+        for (id, is_keepable, may_write) in [
+            (CommandId::Get, true, false),
+            (CommandId::MGet, false, false),
+            (CommandId::Set, false, true),
+            (CommandId::FlushAll, false, true),
+            (CommandId::Exec, false, true),
+        ] {
+            forward.id = id;
+            forward.may_read_replica = false;
+            assert_eq!(forward.is_keepable(), is_keepable, "{id:?}");
+            assert_eq!(forward.may_write(), may_write, "{id:?}");
+            forward.may_read_replica = true;
+            assert!(!forward.is_keepable());
+        }
     }
 
     fn insert(forwards: &mut Forwards, forward: Box<Forward>) -> RequestId {

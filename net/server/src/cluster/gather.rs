@@ -421,6 +421,7 @@ mod tests {
         let node = NodeId(2);
         Reply::Here(Box::new(Forward::new(
             destination,
+            CommandId::MGet,
             args,
             false,
             node,

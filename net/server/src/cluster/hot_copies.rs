@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use fulmar_cluster::{NodeId, Range, Time};
-use fulmar_protocol::command::table::{CommandId, Scope, lookup};
+use fulmar_protocol::command::table::{Scope, lookup};
 use fulmar_protocol::resp::{Token, next_token};
 
 use super::bundle::{bundled, take_command};
@@ -38,9 +38,8 @@ const OVERHEAD_BYTES: usize = size_of::<HotCopy>() + 2 * size_of::<Box<[u8]>>();
 
 #[derive(Debug)]
 struct HotCopy {
-    /// Empty when it is spent.
-    value: Box<[u8]>,
-    is_spent: bool,
+    /// `None`: it is spent.
+    value: Option<Box<[u8]>>,
     /// The owner that gave it.
     node: NodeId,
     until: Time,
@@ -94,7 +93,10 @@ impl HotCopies {
 
     /// How many there are that were not spent at the last tick.
     pub(crate) fn count(&self) -> usize {
-        self.copies.values().filter(|copy| !copy.is_spent).count()
+        self.copies
+            .values()
+            .filter(|copy| copy.value.is_some())
+            .count()
     }
 
     /// Reads that were answered from here, in all.
@@ -120,7 +122,8 @@ impl HotCopies {
             return None;
         }
         let copy = self.copies.get_mut(key)?;
-        if copy.is_spent || now >= copy.until || copy.renewers.contains(&connection) {
+        let value = copy.value.as_deref()?;
+        if now >= copy.until || copy.renewers.contains(&connection) {
             return None;
         }
         if now >= copy.renew_at {
@@ -131,18 +134,14 @@ impl HotCopies {
         }
         copy.reads = copy.reads.saturating_add(1);
         self.reads += 1;
-        Some(&copy.value)
+        Some(value)
     }
 
-    /// A command is about to be sent to another node. If its reply may be kept: how many reads the key's copy
-    /// has answered since the owner was last told.
-    pub(crate) fn ask(&mut self, args: &[&[u8]]) -> Option<u32> {
-        let spec = lookup(args).ok()?;
-        if spec.id != CommandId::Get {
-            return None;
-        }
-        let copy = args.get(1).and_then(|&key| self.copies.get_mut(key));
-        Some(copy.map_or(0, |copy| std::mem::take(&mut copy.reads)))
+    /// A GET of a key is about to be sent to its owner: how many reads the key's copy has answered since the
+    /// owner was last told.
+    pub(crate) fn take_reads(&mut self, key: &[u8]) -> u32 {
+        let copy = self.copies.get_mut(key);
+        copy.map_or(0, |copy| std::mem::take(&mut copy.reads))
     }
 
     /// The reply to a GET of `key`, and for how many milliseconds from when it was sent it may be kept. What
@@ -165,21 +164,24 @@ impl HotCopies {
         if written >= read.at || until <= now {
             return;
         }
-        let before = self.remove(key);
-        let bytes = bytes_of(key, value);
+        let before = self.copies.remove(key);
+        let reads = before.map_or(0, |copy| {
+            self.bytes -= copy.bytes(key);
+            copy.reads
+        });
+        let bytes = OVERHEAD_BYTES + key.len() + value.len();
         if self.copies.len() >= COPIES_MAX || self.bytes + bytes > self.bytes_max {
             return;
         }
         self.bytes += bytes;
         let copy = HotCopy {
-            value: value.into(),
-            is_spent: false,
+            value: Some(value.into()),
             node: read.node,
             until,
             renew_at: read.at.plus_ms(ms - ms / 4),
             renew_ms: (ms / 8).max(1),
             renewers: Vec::new(),
-            reads: before.map_or(0, |copy| copy.reads),
+            reads,
         };
         self.copies.insert(key.into(), copy);
     }
@@ -231,9 +233,9 @@ impl HotCopies {
         let bytes = &mut self.bytes;
         self.copies.retain(|key, copy| {
             let is_told = copy.reads == 0 || now >= copy.until.plus_ms(SPENT_MS);
-            let stays = !copy.is_spent || !is_told;
+            let stays = copy.value.is_some() || !is_told;
             if !stays {
-                *bytes -= bytes_of(key, &copy.value);
+                *bytes -= copy.bytes(key);
             }
             stays
         });
@@ -252,27 +254,21 @@ impl HotCopies {
             self.bytes -= copy.spend(now);
         }
     }
-
-    fn remove(&mut self, key: &[u8]) -> Option<HotCopy> {
-        let copy = self.copies.remove(key)?;
-        self.bytes -= bytes_of(key, &copy.value);
-        Some(copy)
-    }
 }
 
 impl HotCopy {
     /// Gives no value any more, and remembers the reads that are to be told; the bytes of its value.
     fn spend(&mut self, now: Time) -> usize {
-        if !self.is_spent {
-            self.is_spent = true;
+        let value = self.value.take();
+        value.map_or(0, |value| {
             self.until = self.until.min(now);
-        }
-        std::mem::take(&mut self.value).len()
+            value.len()
+        })
     }
-}
 
-fn bytes_of(key: &[u8], value: &[u8]) -> usize {
-    key.len() + value.len() + OVERHEAD_BYTES
+    fn bytes(&self, key: &[u8]) -> usize {
+        OVERHEAD_BYTES + key.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
 }
 
 #[cfg(test)]
@@ -430,24 +426,22 @@ mod tests {
     #[test]
     fn the_owner_is_told_each_read_once() {
         let mut copies = copies();
-        let get: &[&[u8]] = &[b"GET", b"k"];
-        assert_eq!(copies.ask(&[b"MGET", b"k"]), None);
-        assert_eq!(copies.ask(get), Some(0));
+        assert_eq!(copies.take_reads(b"k"), 0);
         keep(&mut copies, b"k", "v", 1_000, 1_001);
         for _ in 0..7 {
             read(&mut copies, b"k", 1_002);
         }
-        assert_eq!(copies.ask(get), Some(7));
+        assert_eq!(copies.take_reads(b"k"), 7);
         read(&mut copies, b"k", 1_004);
         // Those between the question and its answer are told with the next.
         keep(&mut copies, b"k", "v", 1_003, 1_005);
-        assert_eq!(copies.ask(get), Some(1));
-        assert_eq!(copies.ask(get), Some(0));
+        assert_eq!(copies.take_reads(b"k"), 1);
+        assert_eq!(copies.take_reads(b"k"), 0);
         // So are those before a write, for a while.
         read(&mut copies, b"k", 1_006);
         copies.handle_command(&[b"SET", b"k", b"w"], Time(1_007));
         copies.expire(Time(1_007));
-        assert_eq!(copies.ask(get), Some(1));
+        assert_eq!(copies.take_reads(b"k"), 1);
         copies.expire(Time(1_008));
         assert!(copies.is_empty());
         assert_eq!(copies.held_bytes(), 0);

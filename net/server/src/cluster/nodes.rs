@@ -267,7 +267,9 @@ impl<'n> Nodes<'n> {
 
     /// A command is about to be sent, or to wait for that: no copy is older than what it writes.
     fn note_written(&mut self, forward: &Forward) {
-        if let Some(copies) = &mut self.hot_copies {
+        if let Some(copies) = &mut self.hot_copies
+            && forward.may_write()
+        {
             let now = self.now;
             forward
                 .args
@@ -310,10 +312,10 @@ impl<'n> Nodes<'n> {
             is_local: forward.range.is_none(),
         };
         let id = self.forwards.reserve();
+        let copies = self.hot_copies.as_mut();
+        let copies = copies.filter(|_| forward.is_keepable());
         let copy_reads = forward.args.with_argv(|argv| {
-            let copies = self.hot_copies.as_mut();
-            let copies = copies.filter(|_| !forward.may_read_replica);
-            let copy_reads = copies.and_then(|copies| copies.ask(argv.args));
+            let copy_reads = copies.map(|copies| copies.take_reads(argv.args[1]));
             let head = ForwardHead {
                 fence,
                 options,

@@ -101,6 +101,7 @@ fn forward_of(
     let key = spec.keys_in(argv.args).next();
     let mut forward = Forward::new(
         destination,
+        spec.id,
         Pending::new(argv, Vec::new()),
         !spec.is_write() || is_idempotent_write(command),
         node,

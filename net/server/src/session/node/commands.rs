@@ -297,15 +297,9 @@ fn put_error(asked: &Asked, error: &CommandError, context: &mut Context<'_, '_>)
     Ran::Done
 }
 
-/// Whether what is read here is the newest: without a quorum it may be old, without a bound.
-fn serves_everything(context: &Context<'_, '_>) -> bool {
+fn serving(context: &Context<'_, '_>) -> Option<Serving> {
     let nodes = context.dispatcher.nodes();
-    nodes.is_some_and(|nodes| nodes.shared().serving() == Serving::Everything)
-}
-
-fn refuses_writes(context: &Context<'_, '_>) -> bool {
-    let nodes = context.dispatcher.nodes();
-    nodes.is_some_and(|nodes| nodes.shared().serving() == Serving::Reads)
+    nodes.map(|nodes| nodes.shared().serving())
 }
 
 fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> Ran {
@@ -333,7 +327,7 @@ fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> 
     if spec.scope == Scope::AllShards && !options.is_local {
         return Ran::Refused(ForwardStatus::Refused);
     }
-    if spec.is_write() && refuses_writes(context) {
+    if spec.is_write() && serving(context) == Some(Serving::Reads) {
         return Ran::Refused(ForwardStatus::Down);
     }
     let reads_old = options.may_read_replica && !spec.is_write();
@@ -342,7 +336,8 @@ fn run_command(asked: &Asked, args: &[&[u8]], context: &mut Context<'_, '_>) -> 
     }
     let placement = context.dispatcher.placement();
     let form = match command {
-        DataCommand::Get { .. } if !reads_old && serves_everything(context) => {
+        // Without a quorum what is read here may be old, without a bound.
+        DataCommand::Get { .. } if !reads_old && serving(context) == Some(Serving::Everything) => {
             asked.keepable_form()
         }
         _ => asked.form(),
@@ -417,7 +412,7 @@ fn run_transaction(asked: &Asked, mut rest: &[&[u8]], context: &mut Context<'_, 
             Ok(spec) => spec,
             Err(error) => return put_error(asked, &error, context),
         };
-        if spec.is_write() && refuses_writes(context) {
+        if spec.is_write() && serving(context) == Some(Serving::Reads) {
             return Ran::Refused(ForwardStatus::Down);
         }
         if !context.dispatcher.owns_all(spec, args, false) {

@@ -346,7 +346,7 @@ fn send_parts(
         };
         let is_idempotent = !spec.is_write() || spec.id == CommandId::MSet;
         let args = pending(&part.args);
-        let forward = Forward::new(destination, args, is_idempotent, node, None, now);
+        let forward = Forward::new(destination, spec.id, args, is_idempotent, node, None, now);
         nodes.forward(forward.due_by(gather.deadline()));
     }
 }

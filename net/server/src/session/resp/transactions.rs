@@ -157,7 +157,7 @@ impl RespSession {
             target: Target::Part(part),
             form: ReplyForm::Resp(self.client.version()),
         };
-        let forward = Forward::new(destination, args, false, node, None, now);
+        let forward = Forward::new(destination, CommandId::Exec, args, false, node, None, now);
         nodes.forward(forward.due_by(gather.deadline()));
         self.gather = Some(Box::new(gather));
         Some(Outcome::Done)

@@ -313,6 +313,7 @@ impl Waiting {
             let args = Pending::new(&argv, Vec::new());
             nodes.forward(Forward::new(
                 destination,
+                CommandId::Wait,
                 args,
                 true,
                 question.node,
