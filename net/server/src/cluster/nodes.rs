@@ -481,3 +481,98 @@ impl<'n> Nodes<'n> {
         self.links.flush(send);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use fulmar_cluster::{Incarnation, NodeId, Range, ShardIndex, Time, Zone};
+    use fulmar_protocol::command::Argv;
+    use fulmar_protocol::command::table::CommandId;
+    use fulmar_protocol::node::Purpose;
+    use fulmar_protocol::resp::RespVersion;
+    use fulmar_shard::session::{MemberPorts, MemberView};
+
+    use super::Nodes;
+    use crate::cluster::config::{ClusterConfig, Minority};
+    use crate::cluster::forwards::{Destination, Forward, Target};
+    use crate::cluster::hot_copies::{HotCopies, SentRead};
+    use crate::cluster::links::Peer;
+    use crate::cluster::shared::Shared;
+    use crate::cluster::way::tests::view;
+    use crate::message::ReplyForm;
+    use crate::pending::Pending;
+    use crate::ring::ConnectionId;
+
+    const OTHER: NodeId = NodeId(2);
+
+    /// Node 1 of the view that has `foo`; node 2 has `bar`.
+    fn shared() -> Shared {
+        let config = ClusterConfig {
+            port: 0,
+            announce_host: String::new(),
+            announce_port: None,
+            join: Vec::new(),
+            bootstrap_expect: None,
+            replicas: 1,
+            zone: Zone::default(),
+            weight: 1,
+            directory: "".into(),
+            minority: Minority::Serve,
+            rebuild_delay: Duration::ZERO,
+            secret: Vec::new(),
+        };
+        let ports = MemberPorts {
+            resp: 1,
+            replica: 2,
+            http: None,
+            cluster: 3,
+        };
+        let member_view = MemberView::new("host".into(), ports, true);
+        let shared = Shared::new(config, NodeId(1), Incarnation(1), member_view);
+        shared.views.publish(Arc::new(view()));
+        shared
+    }
+
+    #[test]
+    fn a_write_that_waits_to_be_sent_ends_the_copy() {
+        let shared = shared();
+        let copies = HotCopies::new(250, 1 << 30);
+        let mut nodes = Nodes::new(&shared, ShardIndex(0), 1, 1 << 20, Some(copies));
+        let connection = ConnectionId::new(1, 0);
+        let (key, now) = (b"bar", Time(1_000));
+        nodes.start_turn(now);
+        // The other node cannot be reached for a while.
+        nodes.link_failed(Peer::Node(OTHER).link_for(Purpose::Forward));
+        let read = SentRead {
+            node: OTHER,
+            at: now,
+        };
+        let copies = nodes.hot_copies.as_mut().expect("given");
+        copies.handle_reply(key, b"$1\r\nv\r\n", Some(250), read, now);
+        assert_eq!(nodes.read_copy(key, connection, now), Some(&b"v"[..]));
+        let argv = Argv {
+            args: &[b"SET", key, b"w"],
+            staged: &[],
+        };
+        let destination = Destination {
+            connection,
+            target: Target::Part(0),
+            form: ReplyForm::Resp(RespVersion::Resp2),
+        };
+        let args = Pending::new(&argv, Vec::new());
+        let range = Some(Range::of(key));
+        nodes.forward(Forward::new(
+            destination,
+            CommandId::Set,
+            args,
+            true,
+            OTHER,
+            range,
+            now,
+        ));
+        assert_eq!(nodes.forward_counts().sent, 0, "it waits");
+        assert_eq!(nodes.read_copy(key, connection, now), None);
+    }
+}
