@@ -4,10 +4,12 @@
 //! `cargo bench -p fulmar-benches --bench engine_pauses`; it takes 1.5 GiB. CPU time is the thread's own,
 //! wall time also has what else the machine did. Run as a test it uses a thousand items.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use fulmar_benches::{HASHER, VALUE, empty, items_count, key_bytes, key_of, with_key};
-use fulmar_engine::{Cache, Config, Expiry, Key, Time, VALUE_BYTES_MAX};
+use fulmar_engine::{Cache, Config, Expiry, Key, Populate, Time, VALUE_BYTES_MAX};
 use hdrhistogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -73,6 +75,13 @@ fn cpu_ns() -> u64 {
     u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).expect("time is positive")
 }
 
+/// Has the memory made resident by another thread, as the server does.
+fn populate_elsewhere(cache: &mut Cache) {
+    let (sender, begun) = mpsc::channel();
+    thread::spawn(move || begun.into_iter().for_each(Populate::run));
+    cache.populate_by(move |populate| drop(sender.send(populate)));
+}
+
 /// Sets new keys, from the number `first` on.
 fn set_new(
     calls: &mut Calls,
@@ -95,6 +104,7 @@ fn on_items(items: u64) {
     // Full when all items are in: what comes then evicts.
     let bytes = usize::try_from(items).expect("64 bits") * 72;
     let mut cache = empty(bytes.max(16 << 20));
+    populate_elsewhere(&mut cache);
     let mut rng = SmallRng::seed_from_u64(1);
     let (large, mut next) = (vec![7; 1_000], items);
 
@@ -167,6 +177,7 @@ fn on_long_values(long_bytes: usize) {
     let mut config = Config::new(3 * long_bytes, HASHER);
     config.value_bytes_max = VALUE_BYTES_MAX;
     let mut cache = Cache::new(config).expect("address space");
+    populate_elsewhere(&mut cache);
     let piece = vec![7; PIECE_BYTES];
     let mut push = Calls::new("chain_push, 16 KiB");
     let mut commit = Calls::new("set_chain over a 500 MiB value");

@@ -62,7 +62,7 @@ pub use eviction::Eviction;
 pub use item::{Item, ItemValue, Parts};
 pub use key::{Key, KeyHasher};
 pub use limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-pub use slab::Span;
+pub use slab::{Populate, Span};
 pub use stats::Stats;
 pub use time::{Expiry, Time};
 pub use version::Version;

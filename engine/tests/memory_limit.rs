@@ -3,7 +3,7 @@
 //! The only test of this binary, since it reads its own process's memory. The long form runs with
 //! `cargo test --release -p fulmar-engine --test memory_limit -- --ignored --nocapture`.
 
-use fulmar_engine::{Cache, Config, Eviction, Expiry, Key, KeyHasher, Time};
+use fulmar_engine::{Cache, Config, Eviction, Expiry, Key, KeyHasher, Populate, Time};
 
 const LIMIT_BYTES: usize = 256 << 20;
 /// What the process uses beside the cache: its code, as far as it ran already, and the stack.
@@ -73,6 +73,9 @@ fn churn(calls_count: u64, eviction: Eviction) {
     config.eviction = eviction;
     config.range_of = range_of;
     let mut cache = Cache::new(config).expect("address space");
+    cache.populate_by(Populate::run);
+    let populated = resident_bytes() - base;
+    assert!(populated > 3 << 20, "{populated} B are resident ahead");
     let (mut state, mut highest, mut now) = (1, 0, 0);
     let rounds = 9;
     for number in 0..calls_count {

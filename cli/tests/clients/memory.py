@@ -17,7 +17,8 @@ BATCH_COUNT = 500
 COMERS_COUNT = 40
 PADDING = os.urandom(1 << 21)
 SET = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-SET_WITH_TTL = SET.replace(b"*3", b"*5") + b"$2\r\nEX\r\n$4\r\n3600\r\n"
+SET_WITH_TTL = [SET.replace(b"*3", b"*5") + b"$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(ms), ms)
+                for ms in (b"100", b"3000", b"3600000", b"100000000000")]
 # Sizes and their weights: mostly small, so that most bytes are in few large ones.
 SIZES = ((1, 32, 40), (32, 128, 25), (128, 512, 20), (512, 2048, 10), (2048, 16384, 4.7),
          (16384, 100_000, 0.28), (100_000, 1_000_000, 0.02))
@@ -50,7 +51,9 @@ class RssSampler:
 
 
 def fill(port, name, count, ttl_share, seed):
-    """SETs of mixed sizes, each answered OK; returns the bytes of keys and values sent."""
+    """SETs of mixed sizes, each answered OK, of keys whose share is as the inverse of their rank (Zipf);
+    returns the bytes of keys and values sent.
+    """
     generator = random.Random(f"{seed} {name}")
     ranges, weights = [s[:2] for s in SIZES], [s[2] for s in SIZES]
     total = 0
@@ -59,9 +62,9 @@ def fill(port, name, count, ttl_share, seed):
             parts = []
             for low, high in generator.choices(ranges, weights, k=BATCH_COUNT):
                 size = generator.randrange(low, high)
-                key = b"%b:%d" % (name, generator.getrandbits(32))
+                key = b"%b:%d" % (name, 2 ** (32 * generator.random()))
                 at = start & 1023
-                form = SET_WITH_TTL if generator.random() < ttl_share else SET
+                form = generator.choice(SET_WITH_TTL) if generator.random() < ttl_share else SET
                 parts.append(form % (len(key), key, size, PADDING[at:at + size]))
                 total += len(key) + size
             link.send(b"".join(parts))
@@ -113,7 +116,7 @@ def stays_under_its_limit(context):
     no error, ever.
     """
     limit = "256MiB" if context.long else "64MiB"
-    count = 10_000_000 if context.long else 400_000
+    count = 100_000_000 if context.long else 400_000
     with context.serve(max_memory=limit) as server:
         at_start = rss_bytes(server.pid)
         base = BASE_BYTES_DEFAULT if server.base_bytes is None else server.base_bytes
@@ -124,7 +127,7 @@ def stays_under_its_limit(context):
                        for i in range(2)]
             clients.append((come_and_go, server.port, count // 300, context.seed))
             sent = sum(parallel(lambda call, *arguments: call(*arguments), clients,
-                                110 * (8 if context.long else 1)))
+                                110 * (60 if context.long else 1)))
             every_size_fits(server.port)
         peak = max(sampler.peak, status_field(server.pid, "VmHWM"))
         with Connection(server.port) as link:

@@ -53,7 +53,7 @@ use crate::item::{Layout, Meta, key_of};
 use crate::key::{Key, KeyHasher};
 use crate::limits::PAGE_BYTES;
 use crate::order::{ListId, ListKind, Lists};
-use crate::slab::{CLASSES_COUNT, ClassId, Handle, Slab};
+use crate::slab::{CLASSES_COUNT, ClassId, Handle, Populate, Slab};
 use crate::stats::Stats;
 use crate::time::Time;
 use crate::version::Version;
@@ -119,6 +119,15 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Has memory made resident by `populator` before it is needed, some MiB at a time, as far as the limit
+    /// allows. It is called where a page is taken from then on, is given one [`Populate`] at a time, and
+    /// should pass that to another thread to [`run`](Populate::run); the next comes once that is over, or
+    /// dropped. Until then the call that touches a page first has the system clear it, which can take ms
+    /// where pages are huge. Caches below 64 MiB, which have no huge pages, do not call it.
+    pub fn populate_by(&mut self, populator: impl FnMut(Populate) + Send + 'static) {
+        self.slab.populate_by(Box::new(populator));
+    }
+
     /// Number of items, including expired ones that aren't reclaimed yet. O(1).
     pub fn len(&self) -> usize {
         self.index.len()
@@ -141,7 +150,8 @@ impl Cache {
             items: self.index.len() as u64,
             items_with_ttl: self.wheel.count() as u64,
             pages_in_use: (self.slab.in_use_count() - index_pages) as u64,
-            pages_resident: (self.slab.resident_count() - index_pages) as u64,
+            pages_resident: (self.slab.resident_count() - self.slab.ahead_count() - index_pages)
+                as u64,
             pages_total: self.slab.resident_max().saturating_sub(index_pages) as u64,
             index_bytes: (self.index.heap_bytes() + index_pages * PAGE_BYTES) as u64,
             reserved_bytes: self.reserved_bytes as u64,

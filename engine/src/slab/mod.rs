@@ -14,5 +14,5 @@ pub(crate) use classes::{CLASSES_COUNT, ClassId};
 pub(crate) use handle::Handle;
 pub(crate) use lines::{LINE_BYTES, LineId, PAGE_LINES};
 pub(crate) use region::Plain;
-pub use region::Span;
+pub use region::{Populate, Span};
 pub(crate) use store::{PAGE_TABLE_ENTRY_BYTES, Slab};

@@ -9,9 +9,10 @@
 //!                       |  +------ take ------+                         |
 //!                       +--------------- take --------------------------+
 //! ```
+//! The first of the untouched pages may be made resident ahead of their use.
 //!
 //! # Invariants
-//! 1. `resident = in use + free and resident`; only those can hold memory.
+//! 1. `resident = in use + free and resident + ahead`; only those can hold memory.
 //! 2. A page in use has `used > 0` chunks, except between `take` and its first allocation.
 //! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one and the
 //!    index's in no list; a page that is not in use is in one pool list or above `untouched`.
@@ -76,6 +77,10 @@ pub(super) struct PageTable {
     resident_free: u32,
     clean: u32,
     untouched: usize,
+    /// Pages from `untouched` on that are resident, or being made so.
+    ahead: usize,
+    /// From which page on that was asked for the last time.
+    ahead_from: u32,
     in_use_count: usize,
     resident_count: usize,
     resident_max: usize,
@@ -99,6 +104,8 @@ impl PageTable {
             resident_free: NO_PAGE,
             clean: NO_PAGE,
             untouched: 0,
+            ahead: 0,
+            ahead_from: 0,
             in_use_count: 0,
             resident_count: 0,
             resident_max: pages_count,
@@ -221,6 +228,10 @@ impl PageTable {
         self.resident_count
     }
 
+    pub(super) fn ahead_count(&self) -> usize {
+        self.ahead
+    }
+
     pub(super) fn resident_max(&self) -> usize {
         self.resident_max
     }
@@ -262,10 +273,6 @@ impl PageTable {
         Some(page)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages"
-    )]
     fn take_free(&mut self, kept: usize) -> Option<u32> {
         if self.in_use_count + kept >= self.resident_max {
             return None;
@@ -274,12 +281,13 @@ impl PageTable {
             let page = self.resident_free;
             self.resident_free = self.get(page).next;
             page
+        } else if self.resident_count <= self.resident_max && self.ahead > 0 {
+            self.ahead -= 1;
+            self.take_untouched()
         } else if self.resident_count < self.resident_max {
             self.resident_count += 1;
             if self.clean == NO_PAGE {
-                let page = self.untouched as u32;
-                self.untouched += 1;
-                page
+                self.take_untouched()
             } else {
                 let page = self.clean;
                 self.clean = self.get(page).next;
@@ -291,6 +299,38 @@ impl PageTable {
         *self.get_mut(page) = Page::UNUSED;
         self.in_use_count += 1;
         Some(page)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an arena has fewer than 2^19 pages"
+    )]
+    fn take_untouched(&mut self) -> u32 {
+        let page = self.untouched as u32;
+        self.untouched += 1;
+        page
+    }
+
+    /// Counts up to so many more untouched pages as resident, if fewer are, and tells which: they are to
+    /// be made so.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an arena has fewer than 2^19 pages"
+    )]
+    pub(super) fn go_ahead(&mut self, pages_count: usize) -> std::ops::Range<u32> {
+        let from = self.untouched + self.ahead;
+        let allowed = self.resident_max.saturating_sub(self.resident_count);
+        let left = (self.pages.len() - from).min(allowed);
+        let wanted = if self.ahead < pages_count {
+            pages_count
+        } else {
+            0
+        };
+        let count = left.min(wanted);
+        self.ahead += count;
+        self.resident_count += count;
+        self.ahead_from = from as u32;
+        from as u32..(from + count) as u32
     }
 
     /// Gives an empty page back to the pool. It stays resident.
@@ -324,15 +364,25 @@ impl PageTable {
         self.resident_free = page;
     }
 
-    /// A free page whose memory the caller gives back to the system now. Breaks a promise.
-    pub(super) fn discard(&mut self) -> Option<u32> {
-        let page = self.resident_free;
-        if page == NO_PAGE {
+    /// A free page whose memory the caller gives back to the system now; none of those that just
+    /// become resident ahead of their use, if that `is_populating`. Breaks a promise.
+    pub(super) fn discard(&mut self, is_populating: bool) -> Option<u32> {
+        let page = if self.resident_free == NO_PAGE {
+            let last = self.ahead.checked_sub(1)?;
+            u32::try_from(self.untouched + last).expect("an arena has fewer than 2^19 pages")
+        } else {
+            self.resident_free
+        };
+        if is_populating && page >= self.ahead_from {
             return None;
         }
-        self.resident_free = self.get(page).next;
-        self.get_mut(page).next = self.clean;
-        self.clean = page;
+        if page == self.resident_free {
+            self.resident_free = self.get(page).next;
+            self.get_mut(page).next = self.clean;
+            self.clean = page;
+        } else {
+            self.ahead -= 1;
+        }
         self.resident_count -= 1;
         self.promised_to = None;
         Some(page)
@@ -427,7 +477,7 @@ impl PageTable {
         assert_eq!(of_index, self.index_count, "pages of the index");
         assert_eq!(in_use, self.in_use_count, "pages in use");
         assert_eq!(
-            in_use + resident_free,
+            in_use + resident_free + self.ahead,
             self.resident_count,
             "resident pages"
         );
@@ -436,5 +486,6 @@ impl PageTable {
             self.untouched,
             "pages are lost"
         );
+        assert!(self.untouched + self.ahead <= self.pages.len());
     }
 }

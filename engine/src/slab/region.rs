@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! 1. `base .. base + bytes` is one live allocation (an anonymous private mapping; the heap under
-//!    Miri) at a multiple of 4 KiB, owned by this value alone from `new` to `drop`.
+//!    Miri) at a multiple of 4 KiB, which ends when neither the region nor a `Populate` is left. The
+//!    region alone reads and writes it; a `Populate` only has the system make it resident.
 //! 2. All of it is initialised at all times: fresh and discarded pages read as zero.
 //! 3. References given out borrow `self`, so the borrow checker keeps writes and reads apart.
 //! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
@@ -13,6 +14,7 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::prefetch::prefetch_line;
 
@@ -68,12 +70,56 @@ pub(crate) unsafe trait Plain: Copy {}
 pub(super) struct Region {
     base: NonNull<u8>,
     bytes: usize,
+    mapping: Arc<Mapping>,
 }
 
 // SAFETY: the region owns its memory (invariant 1) and has no thread-bound state.
 unsafe impl Send for Region {}
 
+/// The allocation itself.
+struct Mapping {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is an address to unmap, or to make resident; neither depends on the thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing of it changes while it is shared.
+unsafe impl Sync for Mapping {}
+
+/// Memory that was never touched, to be made resident before the cache needs it, on any thread: see
+/// [`Cache::populate_by`](crate::Cache::populate_by).
+pub struct Populate {
+    mapping: Arc<Mapping>,
+    offset: usize,
+    bytes_count: usize,
+}
+
 impl Region {
+    /// What makes some bytes resident, elsewhere. None of them may be discarded while
+    /// [`is_populating`](Self::is_populating).
+    pub(super) fn populate(&self, offset: usize, bytes_count: usize) -> Populate {
+        self.check(offset, bytes_count);
+        Populate {
+            mapping: Arc::clone(&self.mapping),
+            offset,
+            bytes_count,
+        }
+    }
+
+    /// Whether a `Populate` of this region has neither run nor been dropped.
+    pub(super) fn is_populating(&mut self) -> bool {
+        Arc::get_mut(&mut self.mapping).is_none()
+    }
+
+    fn of(mapping: Mapping) -> Self {
+        Self {
+            base: mapping.base,
+            bytes: mapping.bytes,
+            mapping: Arc::new(mapping),
+        }
+    }
+
     /// Size in bytes.
     #[inline]
     pub(super) const fn len(&self) -> usize {
@@ -191,7 +237,7 @@ mod mapped {
     use rustix::io::Errno;
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-    use super::Region;
+    use super::{Mapping, Populate, Region};
 
     /// Size and alignment of a huge page where the processor has them.
     const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -217,13 +263,19 @@ mod mapped {
             // A kernel without huge pages refuses the advice, which is as good.
             // SAFETY: the range is the mapping just made; the advice doesn't change its content.
             let _ = unsafe { madvise(base.as_ptr().cast(), bytes, advice) };
-            Ok(Self { base, bytes })
+            Ok(Self::of(Mapping { base, bytes }))
+        }
+
+        /// Whether it asks for huge pages, each of which the system clears as a whole when it is first
+        /// touched.
+        pub(in super::super) fn is_huge(&self) -> bool {
+            self.bytes >= HUGE_ARENA_BYTES_MIN
         }
 
         /// Keeps the system from making the huge page around a discarded range whole again: that
         /// would bring back memory that no chunk uses.
         fn break_huge_page(&self, offset: usize) {
-            if self.bytes < HUGE_ARENA_BYTES_MIN {
+            if !self.is_huge() {
                 return;
             }
             let base = self.base.as_ptr().addr();
@@ -246,7 +298,23 @@ mod mapped {
         }
     }
 
-    impl Drop for Region {
+    impl Populate {
+        /// Makes the memory resident; how long that takes is the system's affair. A system that does not
+        /// know how (Linux before 5.14) leaves it to be touched.
+        pub fn run(self) {
+            let Self {
+                mapping,
+                offset,
+                bytes_count,
+            } = self;
+            // SAFETY: inside the mapping, as checked by `populate`.
+            let pointer = unsafe { mapping.base.add(offset) }.as_ptr().cast();
+            // SAFETY: the mapping is alive (1), and the advice doesn't change its content.
+            let _ = unsafe { madvise(pointer, bytes_count, Advice::LinuxPopulateWrite) };
+        }
+    }
+
+    impl Drop for Mapping {
         fn drop(&mut self) {
             // SAFETY: the mapping is ours (1), and nothing borrows it any more.
             let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
@@ -262,7 +330,7 @@ mod heap {
 
     use rustix::io::Errno;
 
-    use super::Region;
+    use super::{Mapping, Populate, Region};
 
     fn layout(bytes: usize) -> Layout {
         Layout::from_size_align(bytes, super::BASE_ALIGN)
@@ -275,7 +343,11 @@ mod heap {
             // SAFETY: the layout isn't empty.
             let base = unsafe { alloc_zeroed(layout(bytes)) };
             let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
-            Ok(Self { base, bytes })
+            Ok(Self::of(Mapping { base, bytes }))
+        }
+
+        pub(in super::super) fn is_huge(&self) -> bool {
+            false
         }
 
         pub(in super::super) fn discard(&mut self, offset: usize, bytes_count: usize) {
@@ -283,7 +355,12 @@ mod heap {
         }
     }
 
-    impl Drop for Region {
+    impl Populate {
+        /// There is nothing to be done for memory of the heap.
+        pub fn run(self) {}
+    }
+
+    impl Drop for Mapping {
         fn drop(&mut self) {
             // SAFETY: allocated in `new` with the same layout (1), and borrowed by nobody.
             unsafe { dealloc(self.base.as_ptr(), layout(self.bytes)) }

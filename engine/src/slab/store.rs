@@ -18,11 +18,11 @@
 use rustix::io::Errno;
 
 use crate::item::{Kind, Meta};
-use crate::limits::PAGE_BYTES;
+use crate::limits::{AHEAD_PAGES, PAGE_BYTES};
 use crate::slab::classes::ClassId;
 use crate::slab::handle::{HANDLE_UNIT, Handle};
 use crate::slab::pages::{NO_CHUNK, Page, PageTable};
-use crate::slab::region::{Region, Span};
+use crate::slab::region::{Populate, Region, Span};
 
 /// Bytes of side table per page.
 pub(crate) const PAGE_TABLE_ENTRY_BYTES: usize = size_of::<Page>();
@@ -37,6 +37,8 @@ const POISON: u8 = 0xDB;
 pub(crate) struct Slab {
     pub(super) region: Region,
     pub(super) pages: PageTable,
+    /// Who makes memory resident, see [`Cache::populate_by`](crate::Cache::populate_by).
+    populator: Option<Box<dyn FnMut(Populate) + Send>>,
 }
 
 impl Slab {
@@ -48,7 +50,32 @@ impl Slab {
         Ok(Self {
             region,
             pages: PageTable::new(pages_count),
+            populator: None,
         })
+    }
+
+    /// Has pages made resident by somebody else before they are needed, if they are cleared many at a
+    /// time.
+    pub(crate) fn populate_by(&mut self, populator: Box<dyn FnMut(Populate) + Send>) {
+        self.populator = self.region.is_huge().then_some(populator);
+        self.populate_ahead();
+    }
+
+    /// Keeps some untouched pages resident. Called where a page was taken.
+    pub(super) fn populate_ahead(&mut self) {
+        let Some(populator) = &mut self.populator else {
+            return;
+        };
+        if self.region.is_populating() {
+            return;
+        }
+        let pages = self.pages.go_ahead(AHEAD_PAGES);
+        if !pages.is_empty() {
+            populator(
+                self.region
+                    .populate(page_offset(pages.start), pages.len() * PAGE_BYTES),
+            );
+        }
     }
 
     /// Keeps so many pages free for the index and for `allocate_reserved`.
@@ -62,7 +89,11 @@ impl Slab {
     pub(crate) fn allocate(&mut self, class: ClassId) -> Option<Handle> {
         let page = match self.pages.partial(class) {
             Some(page) => page,
-            None => self.pages.take(class)?,
+            None => {
+                let page = self.pages.take(class)?;
+                self.populate_ahead();
+                page
+            }
         };
         Some(self.allocate_in(page, class))
     }
@@ -71,6 +102,7 @@ impl Slab {
     pub(crate) fn allocate_reserved(&mut self, class: ClassId) -> Option<Handle> {
         debug_assert!(self.pages.partial(class).is_none());
         let page = self.pages.take_reserved(class)?;
+        self.populate_ahead();
         Some(self.allocate_in(page, class))
     }
 
@@ -262,9 +294,14 @@ impl Slab {
         self.pages.index_count()
     }
 
-    /// Pages that are in use, or free and still resident.
+    /// Pages that are in use, free and still resident, or resident ahead of their use.
     pub(crate) fn resident_count(&self) -> usize {
         self.pages.resident_count()
+    }
+
+    /// Pages that were never in use and are resident.
+    pub(crate) fn ahead_count(&self) -> usize {
+        self.pages.ahead_count()
     }
 
     /// Whether more pages are in use than should be, so that the reserve isn't whole, or more than
@@ -290,7 +327,7 @@ impl Slab {
     pub(crate) fn trim(&mut self) -> usize {
         let max = self.pages.resident_max();
         while self.pages.resident_count() > max {
-            let Some(page) = self.pages.discard() else {
+            let Some(page) = self.pages.discard(self.region.is_populating()) else {
                 break;
             };
             self.region.discard(page_offset(page), PAGE_BYTES);
@@ -453,17 +490,22 @@ const fn low_half(word: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::Slab;
+    use super::{AHEAD_PAGES, Populate, Slab};
     use crate::item::Meta;
     use crate::slab::{ClassId, Handle};
 
     fn take_all(slab: &mut Slab, class: ClassId) -> Vec<Handle> {
         let mut handles = Vec::new();
-        while let Some(handle) = slab.allocate(class) {
-            slab.set_meta(handle, Meta::segment(0));
+        while let Some(handle) = take_one(slab, class) {
             handles.push(handle);
         }
         handles
+    }
+
+    fn take_one(slab: &mut Slab, class: ClassId) -> Option<Handle> {
+        let handle = slab.allocate(class)?;
+        slab.set_meta(handle, Meta::segment(0));
+        Some(handle)
     }
 
     #[test]
@@ -505,6 +547,63 @@ mod tests {
         assert_eq!(slab.set_resident_max(4), 0);
         let again = slab.allocate(large).expect("allowed again");
         assert_eq!(slab.bytes(again, 16, 4), &[0; 4]);
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn pages_are_populated_ahead_and_given_back_unless_they_just_become_resident() {
+        let pages_count = 20 * AHEAD_PAGES;
+        let mut slab = Slab::new(pages_count).expect("address space");
+        let (sender, begun) = std::sync::mpsc::channel::<Populate>();
+        slab.populate_by(Box::new(move |populate| {
+            sender.send(populate).expect("the test listens");
+        }));
+        let first = begun.try_recv().expect("the first pages");
+        assert_eq!(slab.ahead_count(), AHEAD_PAGES);
+        let class = ClassId::SEGMENT_LARGE;
+        let mut handles: Vec<_> = (0..AHEAD_PAGES + 3)
+            .map(|_| take_one(&mut slab, class).expect("there are pages"))
+            .collect();
+        slab.check_integrity();
+        assert_eq!(
+            (slab.ahead_count(), slab.resident_count()),
+            (0, handles.len())
+        );
+        assert!(begun.try_recv().is_err(), "one at a time");
+
+        slab.free(handles.remove(5));
+        slab.set_resident_max(AHEAD_PAGES);
+        assert_eq!(
+            slab.resident_count(),
+            AHEAD_PAGES + 3,
+            "it may just become resident"
+        );
+        first.run();
+        slab.set_resident_max(pages_count);
+        handles.push(take_one(&mut slab, class).expect("what was freed"));
+        let second = begun.try_recv().expect("the next pages");
+        assert_eq!(slab.ahead_count(), AHEAD_PAGES);
+        slab.check_integrity();
+
+        slab.set_resident_max(handles.len() + 1);
+        assert_eq!(slab.ahead_count(), AHEAD_PAGES, "they just become resident");
+        assert_eq!(take_one(&mut slab, class), None);
+        drop(second);
+        assert_eq!(slab.trim(), 0);
+        assert_eq!(
+            (slab.ahead_count(), slab.resident_count()),
+            (1, handles.len() + 1)
+        );
+        slab.check_integrity();
+        handles.push(take_one(&mut slab, class).expect("the one that is left"));
+        slab.set_resident_max(pages_count);
+        handles.extend(std::iter::from_fn(|| take_one(&mut slab, class)));
+        assert_eq!(handles.len(), pages_count);
+        assert_eq!(
+            (slab.ahead_count(), slab.resident_count()),
+            (0, pages_count)
+        );
+        slab.check_integrity();
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!             token.rs       who may touch a shard
 //!             message.rs     batches between cores
 //!             output.rs      replies in order; replies.rs: with values sent from their chunks
+//!           one thread for all: populate.rs makes memory resident before it is needed
 //! ```
 //!
 //! `docs/ARCHITECTURE.md` follows a request through it. Unsafe code lives in `ring` and `token`.
@@ -32,6 +33,7 @@ mod node_view;
 mod output;
 mod pending;
 mod pool;
+mod populate;
 mod replies;
 mod ring;
 mod session;

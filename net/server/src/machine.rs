@@ -35,6 +35,15 @@ pub fn cpus() -> Vec<usize> {
         .collect()
 }
 
+/// Lets this thread run on these CPUs alone; on any, if that is refused.
+pub(crate) fn pin_to(cpus: &[usize]) {
+    let mut set = rustix::thread::CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu);
+    }
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
 /// Checks that io_uring is there with all that the rings use.
 pub(crate) fn check_io_uring() -> Result<(), StartError> {
     let refused = |error: io::Error| match error.raw_os_error() {

@@ -25,6 +25,7 @@ use crate::core::{Core, Listener, Service};
 use crate::listener::listen;
 use crate::machine;
 use crate::node::{Node, Parts};
+use crate::populate;
 use crate::ring::Ring;
 
 /// The fixed base beside the memory limit: what the process needs with no data and no clients.
@@ -83,6 +84,9 @@ pub enum StartError {
     /// What the node needs for its cluster is not there.
     #[error(transparent)]
     Cluster(#[from] ClusterStartError),
+    /// There is no thread beside the cores' to be had.
+    #[error("cannot start a thread: {0}; raise `ulimit -u`")]
+    Thread(io::Error),
     /// The kernel gives no random numbers.
     #[error("no random numbers from the kernel: {0}")]
     Random(getrandom::Error),
@@ -172,6 +176,7 @@ impl Server {
         let mut shards = (0..config.shards)
             .map(|index| new_shard(&config, hasher, ShardIndex(index)))
             .collect::<Result<Vec<_>, _>>()?;
+        populate::start(&mut shards, &config.cpus).map_err(StartError::Thread)?;
         if let Some(shared) = &cluster.shared {
             replicate(&mut shards, &config, hasher, shared);
         }
