@@ -141,6 +141,7 @@ def redirections(context):
                     equal(reply, want, f"SET {key!r} at {node}")
                 equal(is_error(link.call("MGET", "a", "b", "c"), "CROSSSLOT"), True, "CROSSSLOT")
                 equal(is_error(link.call("MSET", "a", 1, "b", 2), "CROSSSLOT"), True, "CROSSSLOT")
+                equal(is_error(link.call("WATCH", "a", "b"), "CROSSSLOT"), True, "CROSSSLOT")
                 mine, other = key_of(cluster, node), next(
                     key for key in keys if slots[slot_of(key)] is not node)
                 equal(link.call("MULTI"), b"OK")

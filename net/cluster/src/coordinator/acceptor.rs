@@ -74,6 +74,10 @@ impl Coordinator {
             self.give_promise();
             return;
         }
+        if self.resumed.is_some() && !accused.is_empty() {
+            // Who slept has heard nobody, and asks just now. The proposer repeats itself.
+            return;
+        }
         if let Some((node, heard_ms_ago)) = self.living(accused) {
             let alive = Message::Alive {
                 ballot,

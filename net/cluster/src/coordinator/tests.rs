@@ -166,6 +166,38 @@ fn who_is_heard_is_not_given_up() {
     assert_eq!(sent(&events(&mut coordinator)), [(3, alive)]);
 }
 
+#[test]
+fn who_just_woke_promises_nothing_before_a_fresh_answer() {
+    let mut coordinator = follower(Minority::Serve);
+    let before = START.plus_ms(200);
+    hear(&mut coordinator, 1, before, START.plus_ms(150));
+    let after = before.plus_ms(PAUSE_MS + SILENT_MS);
+    coordinator.handle_message(after, envelope(3, accuse(1)));
+    let seals = |event: &Event| matches!(event, Event::Seal { .. });
+    assert!(!events(&mut coordinator).iter().any(seals));
+    let answered = after.plus_ms(3);
+    hear(&mut coordinator, 3, answered, after);
+    coordinator.handle_message(answered, envelope(3, accuse(1)));
+    assert!(events(&mut coordinator).iter().any(seals), "it promises");
+}
+
+#[test]
+fn only_for_one_who_is_accused_can_another_vouch() {
+    let mut coordinator = follower(Minority::Serve);
+    hear(&mut coordinator, 1, START, START);
+    let accused = next_attempt(&mut coordinator, START);
+    let ballot = coordinator.proposer().expect("an attempt").ballot();
+    let alive = Message::Alive {
+        ballot,
+        node: NodeId(3),
+        heard_ms_ago: 0,
+    };
+    let later = accused.plus_ms(90);
+    coordinator.handle_message(later, envelope(3, alive));
+    let silent = coordinator.silent_members(accused.plus_ms(SILENT_MS + 1));
+    assert_eq!(silent.collect::<Vec<_>>(), [NodeId(1), NodeId(3)]);
+}
+
 /// Lets node 2 hear node 3 until it begins an attempt; when.
 fn next_attempt(coordinator: &mut Coordinator, mut now: Time) -> Time {
     for _ in 0..1_000 {

@@ -157,7 +157,9 @@ impl Coordinator {
         let heard = Time(self.now.0.saturating_sub(heard_ms_ago.into()));
         if let Some(attempt) = self.attempt(ballot) {
             attempt.handle_refusal(from);
-            self.liveness.vouch(node, heard);
+            if attempt.accused().iter().any(|accused| accused.id == node) {
+                self.liveness.vouch(node, heard);
+            }
         }
     }
 

@@ -58,5 +58,5 @@ pub(crate) use prepare::Prepared;
 pub(crate) use scan::{member_at, places_of};
 pub(crate) use shared::{Mail, Serving, Shared};
 pub(crate) use view::{Owner, View};
-pub(crate) use way::{Asker, Way, way};
+pub(crate) use way::{Asker, Way, way, way_of_keys};
 pub(crate) use writes::Writes;

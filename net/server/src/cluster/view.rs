@@ -140,6 +140,9 @@ fn informed(topology: &Topology, before: Option<&View>) -> Box<[AtomicU64]> {
     let known = members.map(|member| {
         let view = before?;
         let rank = view.topology().rank(member.id)?;
+        // Another start of it may act on an older one than the last did.
+        let is_same = view.topology().members()[rank].incarnation == member.incarnation;
+        is_same.then_some(())?;
         Some(view.informed[rank].load(Ordering::Relaxed))
     });
     known.map(|epoch| epoch.unwrap_or(0).into()).collect()
@@ -262,25 +265,24 @@ pub(super) mod tests {
     }
 
     fn view(own: u64) -> View {
-        let member = Member {
-            id: NodeId(1),
-            incarnation: Incarnation(1),
-            cores: 1,
-            weight: 1,
-            zone: Zone::default(),
-        };
-        view_of(NodeId(own), Topology::founded(ClusterId(1), member, 1))
+        view_of(
+            NodeId(own),
+            Topology::founded(ClusterId(1), member(1, 1), 1),
+        )
     }
 
-    #[test]
-    fn a_hand_over_breaks_nothing_and_a_death_does() {
-        let member = |id, incarnation| Member {
+    fn member(id: u64, incarnation: u64) -> Member {
+        Member {
             id: NodeId(id),
             incarnation: Incarnation(incarnation),
             cores: 1,
             weight: 1,
             zone: Zone::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_hand_over_breaks_nothing_and_a_death_does() {
         let mut parts = Topology::founded(ClusterId(1), member(1, 1), 1).to_parts();
         parts.members.push(member(2, 1));
         let mut view = view_of(NodeId(1), Topology::new(parts.clone()).expect("consistent"));
@@ -306,6 +308,23 @@ pub(super) mod tests {
             view = next(&view, skipped, primary, incarnation);
             assert_eq!(view.last_break(seven), Epoch(expected));
             assert_eq!(view.last_break(eight), Epoch(0));
+        }
+    }
+
+    #[test]
+    fn what_a_member_acts_on_is_not_known_of_another_start_of_it() {
+        let mut parts = Topology::founded(ClusterId(1), member(1, 1), 1).to_parts();
+        parts.members.push(member(2, 1));
+        let range = Range::from_index(7).expect("small");
+        parts.table[7].primary = NodeId(2);
+        let before = view_of(NodeId(1), Topology::new(parts.clone()).expect("consistent"));
+        assert!(before.is_owner_informed(range));
+        parts.epoch = parts.epoch.next();
+        for (incarnation, expected) in [(1, true), (2, false)] {
+            parts.members[1].incarnation = Incarnation(incarnation);
+            let topology = Topology::new(parts.clone()).expect("consistent");
+            let view = view_behind(Some(&before), NodeId(1), topology);
+            assert_eq!(view.is_owner_informed(range), expected);
         }
     }
 

@@ -51,7 +51,8 @@ fn is_alone(view: &View) -> bool {
     members.all(|member| member.id == view.own())
 }
 
-fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) -> Way {
+/// As [`way`], by the keys alone, whatever the command's scope is.
+pub(crate) fn way_of_keys(spec: &CommandSpec, args: &[&[u8]], view: &View, asker: Asker) -> Way {
     let mut slots = spec.keys_in(args).map(Slot::of);
     let Some(first) = slots.next() else {
         return Way::Here;

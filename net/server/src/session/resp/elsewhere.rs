@@ -1,6 +1,6 @@
 //! Commands whose keys are not all here: sent on, taken apart, or answered with where to go.
 
-use fulmar_cluster::{Range, Slot, Time};
+use fulmar_cluster::Time;
 use fulmar_protocol::ReplySink;
 use fulmar_protocol::command::table::{CommandId, CommandSpec};
 use fulmar_protocol::command::{Argv, Command, CommandError, ConnectionCommand};
@@ -11,7 +11,7 @@ use fulmar_shard::{Outcome as Executed, Route, ShardMask, StagedChain, execute, 
 use super::{Context, RespSession, held};
 use crate::cluster::{
     Asker, Destination, Failure, Forward, Gather, Owner, PartCommand, Reply, Serving, Target, View,
-    Way, Whole, way,
+    Way, Whole, way, way_of_keys,
 };
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
@@ -28,7 +28,7 @@ impl RespSession {
         chains: &mut Vec<Option<StagedChain>>,
         context: &mut Context<'_, '_>,
     ) -> Option<Outcome> {
-        let nodes = context.dispatcher.nodes()?;
+        context.dispatcher.nodes()?;
         let command = match command {
             Command::Data(command) => command,
             Command::Connection(ConnectionCommand::Exec) => {
@@ -49,17 +49,8 @@ impl RespSession {
                 }
                 return None;
             }
-            Command::Connection(ConnectionCommand::Watch { keys }) => {
-                let view = nodes.view()?;
-                let is_here = |key: &&[u8]| view.owner(Range::of(key)) == Owner::Own;
-                if keys.iter().all(is_here) {
-                    return None;
-                }
-                let error = match (self.asker().knows_the_map, keys.first()) {
-                    (true, Some(key)) => view.cluster.moved(Slot::of(key).number()),
-                    _ => CommandError::WatchElsewhere,
-                };
-                return Some(self.reject(Some(spec), &error, chains, context));
+            Command::Connection(ConnectionCommand::Watch { .. }) => {
+                return self.watch_elsewhere(spec, argv, chains, context);
             }
             Command::Connection(_) => return None,
         };
@@ -100,6 +91,34 @@ impl RespSession {
                 Some(self.begin_gather(spec, argv, &view, context))
             }
         }
+    }
+
+    /// WATCH of keys that are not all here; `None` if they are.
+    fn watch_elsewhere(
+        &mut self,
+        spec: &'static CommandSpec,
+        argv: &Argv<'_>,
+        chains: &mut Vec<Option<StagedChain>>,
+        context: &mut Context<'_, '_>,
+    ) -> Option<Outcome> {
+        let nodes = context.dispatcher.nodes_mut()?;
+        let view = nodes.view()?;
+        let asker = Asker {
+            reads_replicas: false,
+            ..self.asker()
+        };
+        let error = match way_of_keys(spec, argv.args, view, asker) {
+            Way::Here => return None,
+            Way::Moved(slot, _) => view.cluster.moved(slot.number()),
+            Way::CrossSlot if asker.knows_the_map => CommandError::CrossSlot,
+            // The owner does not know yet that it is, and would send the client back.
+            _ if asker.knows_the_map => {
+                nodes.hold(context.id);
+                return Some(Outcome::Wait);
+            }
+            _ => CommandError::WatchElsewhere,
+        };
+        Some(self.reject(Some(spec), &error, chains, context))
     }
 
     /// What becomes of a command, or a queue, where this node executes no such thing now; `None` if it may.

@@ -72,7 +72,14 @@ impl RespSession {
         error: CommandError,
     ) -> CommandError {
         match spec.keys_in(args).next() {
-            Some(key) if self.asker().knows_the_map => view.cluster.moved(Slot::of(key).number()),
+            Some(key) if self.asker().knows_the_map => {
+                let slot = Slot::of(key);
+                if view.is_owner_informed(slot.range()) {
+                    view.cluster.moved(slot.number())
+                } else {
+                    CommandError::TryAgain
+                }
+            }
             _ => error,
         }
     }
