@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONNECTIONS_MAX: i64 = 1_000_000;
 /// Most threads.
 const THREADS_MAX: i64 = 1_024;
+/// Most turns of each target.
+const ROUNDS_MAX: i64 = 1_000;
 /// Most requests in flight on one connection.
 const PIPELINE_MAX: i64 = 4_096;
 
@@ -29,13 +31,22 @@ const PIPELINE_MAX: i64 = 4_096;
 /// Exit codes: 0 all went well; 1 the target failed (refused, closed, hung, answered errors or
 /// wrong values), results so far are printed; 2 bad flags; 130 and 143 stopped by a signal, with
 /// results.
-#[derive(Parser, Debug)]
+#[derive(Parser, Clone, Debug)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Args {
     /// The server to load, or several nodes of one: connections are spread over them; IPv6 addresses in
-    /// brackets.
-    #[arg(long, value_name = "HOST:PORT,...", default_value = "127.0.0.1:6379")]
-    pub(crate) target: String,
+    /// brackets. Given several times, the targets are loaded in turn, and compared by their names.
+    #[arg(
+        long = "target",
+        value_name = "[NAME=]HOST:PORT,...",
+        default_value = "127.0.0.1:6379"
+    )]
+    pub(crate) targets: Vec<String>,
+
+    /// With several targets: how often each has its turn, which lasts as long as a run of one.
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX))]
+    pub(crate) rounds: u32,
 
     /// Protocol spoken with the target.
     #[arg(long, value_enum, default_value_t = Protocol::Resp)]

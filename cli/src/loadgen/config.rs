@@ -5,7 +5,7 @@ use crate::units::nanos;
 use crate::wire::{Operation, Requests, Ttl};
 use crate::workload::{KEY_BYTES_MAX, KeyChooser, KeyFormat, Rate, Values};
 use rand::Rng;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a run lasts when neither --duration nor --requests says.
@@ -16,6 +16,8 @@ const PREFILL_PIPELINE: usize = 16;
 /// Everything the threads need to know; shared and never changed.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// What the target is called: as given, or its addresses.
+    pub(crate) name: String,
     /// HOST:PORT as given, or several with commas.
     pub(crate) target: String,
     /// Connections over all threads.
@@ -54,20 +56,35 @@ pub(crate) struct Config {
     pub(crate) values: Values,
     /// Encodes requests.
     pub(crate) request_encoder: Requests,
-    /// Where the interval log goes.
-    pub(crate) hdr_path: Option<PathBuf>,
-    /// Where the JSON report goes.
-    pub(crate) json_path: Option<PathBuf>,
-    /// Where the page with plots goes.
-    pub(crate) html_path: Option<PathBuf>,
     /// Whether progress is printed without a terminal too.
     pub(crate) progress: bool,
 }
 
 impl Config {
-    /// Checks the flags against each other. The error is one line for the user.
-    pub(crate) fn new(args: Args) -> Result<Self, String> {
-        args.target.split(',').try_for_each(check_target)?;
+    /// Checks the flags against each other; one for each target. The error is one line for the user.
+    pub(crate) fn each(args: &Args) -> Result<Vec<Self>, String> {
+        let several = args.targets.len() > 1;
+        if several && args.hdr.is_some() {
+            return Err("--hdr takes one --target".to_owned());
+        }
+        let each = args.targets.iter();
+        let configs: Vec<Self> = each
+            .map(|target| Self::new(args.clone(), target))
+            .collect::<Result<_, _>>()?;
+        let names: BTreeSet<&str> = configs.iter().map(|config| config.name.as_str()).collect();
+        if names.len() < configs.len() {
+            return Err("each --target needs a name of its own: NAME=HOST:PORT".to_owned());
+        }
+        Ok(configs)
+    }
+
+    /// As [`each`](Self::each), of one target.
+    fn new(args: Args, target: &str) -> Result<Self, String> {
+        let (name, target) = target.split_once('=').unwrap_or((target, target));
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(format!("--target '{name}={target}' has no name before '='"));
+        }
+        target.split(',').try_for_each(check_target)?;
         if args.hot_keys > args.keys {
             return Err(format!(
                 "--hot-keys {} is more than --keys {}",
@@ -91,7 +108,7 @@ impl Config {
             (duration, _) => duration,
         };
         let pipeline = to_usize(args.pipeline);
-        let first_target = args.target.split(',').next().unwrap_or_default();
+        let first_target = target.split(',').next().unwrap_or_default();
         Ok(Self {
             connections: to_usize(args.connections),
             threads: to_usize(args.threads),
@@ -115,10 +132,8 @@ impl Config {
             operations: OperationChooser::new(args.ratio),
             values: Values::new(args.value_size, args.seed),
             request_encoder: Requests::new(args.protocol, first_target, key_format, ttl),
-            target: args.target,
-            hdr_path: args.hdr,
-            json_path: args.json,
-            html_path: args.html,
+            name: name.to_owned(),
+            target: target.to_owned(),
             progress: args.progress,
         })
     }
@@ -217,8 +232,20 @@ mod tests {
     use rand::rngs::SmallRng;
 
     fn config(flags: &str) -> Result<Config, String> {
+        let mut all = configs(flags)?;
+        Ok(all.remove(0))
+    }
+
+    fn configs(flags: &str) -> Result<Vec<Config>, String> {
         let arguments = std::iter::once("loadgen").chain(flags.split_whitespace());
-        Config::new(Args::try_parse_from(arguments).expect("readable flags"))
+        Config::each(&Args::try_parse_from(arguments).expect("readable flags"))
+    }
+
+    #[test]
+    fn targets_have_names() {
+        let all = configs("--target a=h:1,h:2 --target h:3").expect("valid");
+        let named: Vec<_> = all.iter().map(|one| (&*one.name, &*one.target)).collect();
+        assert_eq!(named, [("a", "h:1,h:2"), ("h:3", "h:3")]);
     }
 
     #[test]
@@ -234,6 +261,10 @@ mod tests {
             "--target host:99999",
             "--key-size 5 --keys 1000000",
             "--key-size 16KiB",
+            "--target =host:1",
+            "--target host:1 --target host:1",
+            "--target a=host:1 --target a=host:2",
+            "--target host:1 --target host:2 --hdr log",
         ] {
             assert!(config(flags).is_err(), "{flags}");
         }

@@ -23,9 +23,10 @@ mod workload;
 
 use args::Args;
 use config::Config;
-use drive::RunEnd;
-use report::{Figures, Tally, Timeline, html_page, write_table};
+use drive::{Failure, RunEnd};
+use report::{Figures, Side, html_page, write_comparison, write_table};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -49,14 +50,14 @@ fn main() -> ExitCode {
         }
         Err((line, code)) => return fail(&line, code),
     };
-    let config = match Config::new(args) {
-        Ok(config) => Arc::new(config),
+    let configs = match Config::each(&args) {
+        Ok(configs) => configs,
         Err(line) => return fail(&line, EXIT_USAGE),
     };
-    let outputs = create(config.hdr_path.as_deref()).and_then(|hdr| {
+    let outputs = create(args.hdr.as_deref()).and_then(|hdr| {
         let files = ReportFiles {
-            json: create(config.json_path.as_deref())?,
-            html: create(config.html_path.as_deref())?,
+            json: create(args.json.as_deref())?,
+            html: create(args.html.as_deref())?,
         };
         Ok((hdr, files))
     });
@@ -68,10 +69,40 @@ fn main() -> ExitCode {
         Ok(signal) => signal,
         Err(error) => return fail(&format!("cannot watch signals: {error}"), EXIT_FAILED),
     };
-    match drive::run(&config, hdr_file.as_mut(), &signal) {
-        Ok(end) => finish(&config, end, files),
+    let rounds = if configs.len() > 1 { args.rounds } else { 1 };
+    match run_in_turns(configs, rounds, hdr_file.as_mut(), &signal) {
+        Ok(runs) => finish(runs, files),
         Err(failure) => fail(&failure.to_string(), EXIT_FAILED),
     }
+}
+
+/// Loads the targets one after the other, and all again in each further round, so that what else the machine
+/// does meets each of them. One that fails, or a signal, ends it all.
+fn run_in_turns(
+    configs: Vec<Config>,
+    rounds: u32,
+    mut hdr_file: Option<&mut File>,
+    signal: &AtomicUsize,
+) -> Result<Vec<(Arc<Config>, RunEnd)>, Failure> {
+    let mut runs: Vec<(Arc<Config>, RunEnd)> = Vec::with_capacity(configs.len());
+    for config in configs {
+        let config = Arc::new(config);
+        let end = drive::run(&config, true, hdr_file.as_deref_mut(), signal)?;
+        let is_over = end.is_early();
+        runs.push((config, end));
+        if is_over {
+            return Ok(runs);
+        }
+    }
+    for _ in 1..rounds {
+        for (config, end) in &mut runs {
+            end.append(drive::run(config, false, None, signal)?);
+            if end.is_early() {
+                return Ok(runs);
+            }
+        }
+    }
+    Ok(runs)
 }
 
 /// Where a report goes beside the terminal.
@@ -80,49 +111,61 @@ struct ReportFiles {
     html: Option<File>,
 }
 
-/// Reports a run and decides the exit code.
-fn finish(config: &Config, end: RunEnd, files: ReportFiles) -> ExitCode {
-    let RunEnd {
-        tally,
-        timeline,
-        facts,
-        log_error,
-    } = end;
-    let (failure, signal) = (facts.failure.clone(), facts.signal);
-    let figures = Figures::new(config, &tally, facts);
+/// Reports what the targets did, and decides the exit code.
+fn finish(runs: Vec<(Arc<Config>, RunEnd)>, files: ReportFiles) -> ExitCode {
+    let mut problems = Vec::new();
+    let mut signal = None;
+    let mut sides = Vec::with_capacity(runs.len());
+    for (config, end) in runs {
+        let RunEnd {
+            tally,
+            timeline,
+            facts,
+            log_error,
+        } = end;
+        if let Some(error) = log_error {
+            problems.push(format!("cannot write the --hdr file: {error}"));
+        }
+        if tally.errors() > 0 {
+            problems.push(format!("{} replies were errors or wrong", tally.errors()));
+        }
+        problems.extend(facts.failure.clone());
+        signal = signal.or(facts.signal);
+        sides.push((Figures::new(&config, &tally, facts), tally, timeline));
+    }
+    let figures: Vec<&Figures> = sides.iter().map(|(figures, ..)| figures).collect();
     let mut table = Vec::new();
     // Writing to memory cannot fail.
-    let _ = write_table(&figures, &mut table);
+    let _ = match figures.as_slice() {
+        [one] => write_table(one, &mut table),
+        several => write_comparison(several, &mut table),
+    };
     print(&String::from_utf8_lossy(&table));
-
-    let mut code = 0;
-    if let (Some(file), Some(timeline)) = (files.html, timeline)
-        && let Err(error) = write_html(&figures, &tally, &timeline, file)
-    {
-        complain(&format!("cannot write the --html file: {error}"));
-        code = EXIT_FAILED;
-    }
     if let Some(file) = files.json
         && let Err(error) = write_json(&figures, file)
     {
-        complain(&format!("cannot write the --json file: {error}"));
-        code = EXIT_FAILED;
+        problems.push(format!("cannot write the --json file: {error}"));
     }
-    if let Some(error) = log_error {
-        complain(&format!("cannot write the --hdr file: {error}"));
-        code = EXIT_FAILED;
+    if let Some(file) = files.html {
+        let side = |(figures, tally, timeline)| Side {
+            figures,
+            tally,
+            timeline,
+        };
+        let sides: Vec<Side<'_>> = sides
+            .iter()
+            .map(|(figures, tally, timeline)| side((figures, tally, timeline)))
+            .collect();
+        if let Err(error) = write_html(&sides, file) {
+            problems.push(format!("cannot write the --html file: {error}"));
+        }
     }
-    if tally.errors() > 0 {
-        complain(&format!("{} replies were errors or wrong", tally.errors()));
-        code = EXIT_FAILED;
-    }
-    if let Some(failure) = failure {
-        complain(&failure);
-        code = EXIT_FAILED;
-    }
-    if let Some(signal) = signal {
-        code = EXIT_SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(0));
-    }
+    problems.iter().for_each(|problem| complain(problem));
+    let code = match signal {
+        Some(signal) => EXIT_SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(0)),
+        None if problems.is_empty() => 0,
+        None => EXIT_FAILED,
+    };
     ExitCode::from(code)
 }
 
@@ -148,20 +191,18 @@ fn watch_signals() -> io::Result<Arc<AtomicUsize>> {
     Ok(signal)
 }
 
-fn write_json(figures: &Figures, mut file: File) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(figures)?;
+/// Of one target an object, of several `{"targets": [...]}`.
+fn write_json(figures: &[&Figures], mut file: File) -> io::Result<()> {
+    let mut text = match figures {
+        [one] => serde_json::to_string_pretty(one),
+        several => serde_json::to_string_pretty(&BTreeMap::from([("targets", several)])),
+    }?;
     text.push('\n');
     file.write_all(text.as_bytes())
 }
 
-fn write_html(
-    figures: &Figures,
-    tally: &Tally,
-    timeline: &Timeline,
-    mut file: File,
-) -> io::Result<()> {
-    let page =
-        html_page(figures, tally, timeline).map_err(|error| io::Error::other(error.to_string()))?;
+fn write_html(sides: &[Side<'_>], mut file: File) -> io::Result<()> {
+    let page = html_page(sides).map_err(|error| io::Error::other(error.to_string()))?;
     file.write_all(page.as_bytes())
 }
 

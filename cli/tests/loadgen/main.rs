@@ -492,3 +492,41 @@ fn logged(path: &Path, operation: &str) -> Vec<f64> {
         .map(|interval| interval.start_timestamp().as_secs_f64())
         .collect()
 }
+
+#[test]
+fn targets_have_their_turns_and_are_compared() {
+    let targets = [(), ()].map(|()| Target::start(Protocol::Resp, Fault::None));
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let flags = format!(
+        "--target other={} --rounds 3 --requests 500 --keys 100 --prefill --verify -c 4 \
+         --json {} --html {}",
+        targets[1].address(),
+        path("figures.json").display(),
+        path("page.html").display()
+    );
+    let run = run(&format!("first={}", targets[0].address()), &flags);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stdout.contains("other / first: per second"),
+        "{}",
+        run.stdout
+    );
+    let text = std::fs::read_to_string(path("figures.json")).expect("written");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    let names = ["first", "other"];
+    for ((side, target), name) in figures["targets"]
+        .as_array()
+        .expect("two")
+        .iter()
+        .zip(&targets)
+        .zip(names)
+    {
+        assert_eq!(side["name"], name);
+        assert_eq!(count(side, "all"), 1_500);
+        // Filled once, not in each round.
+        assert_eq!(target.requests(), 1_600);
+    }
+    let page = std::fs::read_to_string(path("page.html")).expect("written");
+    assert!(page.contains("<title>loadgen: first beside other</title>"));
+}

@@ -31,26 +31,43 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct RunEnd {
     /// All that was counted.
     pub(crate) tally: Tally,
-    /// The same, second by second, if it is to be plotted.
-    pub(crate) timeline: Option<Timeline>,
+    /// The same, second by second.
+    pub(crate) timeline: Timeline,
     /// All else that is reported.
     pub(crate) facts: RunFacts,
     /// The interval log could not be written.
     pub(crate) log_error: Option<io::Error>,
 }
 
-/// Runs the load to its end. `signal` becomes the number of a signal that asks to stop.
+impl RunEnd {
+    /// Whether it ended by a failure or a signal.
+    pub(crate) fn is_early(&self) -> bool {
+        self.facts.failure.is_some() || self.facts.signal.is_some()
+    }
+
+    /// Adds another run with the same target.
+    pub(crate) fn append(&mut self, next: Self) {
+        self.tally.add(&next.tally);
+        self.timeline.append(&next.timeline);
+        self.facts.add(next.facts);
+        self.log_error = self.log_error.take().or(next.log_error);
+    }
+}
+
+/// Runs the load to its end, a prefill before it if it `is_first` and one is asked for. `signal` becomes the number of a signal that asks to stop.
 ///
 /// Errors are failures before the first request; later ones are in `RunEnd::facts`.
 pub(crate) fn run(
     config: &Arc<Config>,
+    is_first: bool,
     log_file: Option<&mut File>,
     signal: &AtomicUsize,
 ) -> Result<RunEnd, Failure> {
     raise_file_limit(config.connections, config.threads)?;
     let addresses = config.targets().map(resolve);
     let addresses: Arc<[SocketAddr]> = addresses.collect::<Result<_, _>>()?;
-    let shared = Arc::new(Shared::new(config.requests, config.threads));
+    let prefills = is_first && config.prefill;
+    let shared = Arc::new(Shared::new(config.requests, config.threads, prefills));
     let (sender, events) = sync_channel(EVENTS_WAITING_MAX + config.threads);
     let mut workers = Vec::new();
     for thread in 0..config.threads {
@@ -69,7 +86,7 @@ pub(crate) fn run(
         threads: config.threads,
         progress: Progress::new(config.progress),
         total: Tally::new(),
-        timeline: config.html_path.is_some().then(Timeline::new),
+        timeline: Timeline::new(),
         ends: Vec::new(),
         failure: None,
         signal: None,
@@ -104,7 +121,7 @@ struct Coordinator {
     workers: Vec<JoinHandle<()>>,
     progress: Progress,
     total: Tally,
-    timeline: Option<Timeline>,
+    timeline: Timeline,
     ends: Vec<LoadEnd>,
     failure: Option<Failure>,
     signal: Option<i32>,
@@ -120,7 +137,7 @@ impl Coordinator {
             match self.next_event(signal) {
                 Some(Event::Connected) => {
                     connected += 1;
-                    if connected == self.threads && self.config.prefill {
+                    if connected == self.threads && self.shared.prefills {
                         self.shared.begin(Phase::Prefill, 0);
                     }
                 }
@@ -132,7 +149,7 @@ impl Coordinator {
                 Some(Event::Ended { end, result, .. }) => self.end_worker(*end, result),
                 Some(Event::Interval { .. }) | None => {}
             }
-            let is_ready = if self.config.prefill {
+            let is_ready = if self.shared.prefills {
                 prefilled
             } else {
                 connected
@@ -149,7 +166,7 @@ impl Coordinator {
 
     fn preparation_text(&self, connected: usize) -> String {
         if connected < self.threads {
-            return format!("connecting to {} ...", self.config.target);
+            return format!("connecting to {} ...", self.config.name);
         }
         let prefilled = self.shared.prefilled.load(Ordering::Relaxed);
         format!(
@@ -208,9 +225,7 @@ impl Coordinator {
             while let Some((index, tally)) = intervals.next_complete() {
                 self.total.add(&tally);
                 let (start, length) = (Duration::from_secs(index), SECOND);
-                if let Some(timeline) = &mut self.timeline {
-                    timeline.add(&tally, start, length);
-                }
+                self.timeline.add(&tally, start, length);
                 self.progress.show_interval(&tally, start + length, length);
                 if let (Some(log), Ok(())) = (log.as_deref_mut(), &log_result) {
                     log_result = log.take(&tally, start, length);
@@ -230,9 +245,7 @@ impl Coordinator {
         if let (Some(log), Ok(())) = (log, &log_result) {
             log_result = log.take(&last, start, length);
         }
-        if let Some(timeline) = &mut self.timeline {
-            timeline.add(&last, start, length);
-        }
+        self.timeline.add(&last, start, length);
         self.total.add(&last);
         self.progress.end();
         log_result

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     phase: AtomicU8,
     start_ns: AtomicU64,
     stop: AtomicBool,
+    /// Whether every key is written before the load.
+    pub(super) prefills: bool,
     /// Keys written so far while prefilling.
     pub(super) prefilled: AtomicU64,
     /// Measured requests that no thread has claimed yet.
@@ -32,8 +34,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(requests: Option<u64>, threads: usize) -> Self {
+    pub(super) fn new(requests: Option<u64>, threads: usize, prefills: bool) -> Self {
         Self {
+            prefills,
             phase: AtomicU8::new(Phase::Connect as u8),
             start_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),

@@ -241,7 +241,8 @@ mod tests {
 
     fn config(flags: &str) -> Config {
         let arguments = std::iter::once("loadgen").chain(flags.split_whitespace());
-        Config::new(Args::try_parse_from(arguments).expect("readable")).expect("valid")
+        let all = Config::each(&Args::try_parse_from(arguments).expect("readable"));
+        all.expect("valid").remove(0)
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Worker {
         self.open_connections(&mut events)?;
         self.tell(Event::Connected);
 
-        if self.config.prefill && self.wait_for(Phase::Prefill, &mut events)?.is_some() {
+        if self.shared.prefills && self.wait_for(Phase::Prefill, &mut events)?.is_some() {
             let mut load = Load {
                 source: Source::prefill(&self.config, self.thread),
                 depth: self.config.prefill_pipeline,
@@ -227,7 +227,7 @@ impl Worker {
     }
 
     fn begin_connect(&mut self, now: u64) -> Result<(), Failure> {
-        let depth = match self.config.prefill {
+        let depth = match self.shared.prefills {
             true => self.config.prefill_pipeline,
             false => self.config.pipeline,
         };

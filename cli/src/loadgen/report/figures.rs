@@ -37,12 +37,30 @@ pub(crate) struct RunFacts {
     pub(crate) signal: Option<i32>,
 }
 
+impl RunFacts {
+    /// Adds those of another turn of the same target.
+    pub(crate) fn add(&mut self, next: Self) {
+        self.elapsed_ns += next.elapsed_ns;
+        self.unanswered += next.unanswered;
+        self.unsent += next.unsent;
+        self.unsent_age_ns = self.unsent_age_ns.max(next.unsent_age_ns);
+        self.backlog_max = self.backlog_max.max(next.backlog_max);
+        self.generator_cpu_ns += next.generator_cpu_ns;
+        self.generator_replies += next.generator_replies;
+        self.generator_busy = self.generator_busy.max(next.generator_busy);
+        self.generator_waited = self.generator_waited.max(next.generator_waited);
+        self.failure = self.failure.take().or(next.failure);
+        self.signal = self.signal.or(next.signal);
+    }
+}
+
 /// Everything that is reported. Serialized as it is by --json; times there say their unit.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Figures {
     pub(super) version: &'static str,
     #[serde(flatten)]
     pub(super) machine: Machine,
+    pub(super) name: String,
     pub(super) target: String,
     pub(super) protocol: &'static str,
     /// `open` or `closed`.
@@ -146,6 +164,7 @@ impl Figures {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::detect(),
+            name: config.name.clone(),
             target: config.target.clone(),
             protocol: config.request_encoder.protocol().name(),
             loop_kind: if config.rate.is_some() {
@@ -174,6 +193,11 @@ impl Figures {
             failure: facts.failure,
             signal: facts.signal,
         }
+    }
+
+    /// The row of all operations.
+    pub(super) fn all(&self) -> &OperationFigures {
+        self.operations.last().expect("there is always that row")
     }
 
     /// Whether the generator rather than the target may have been the limit.
@@ -244,7 +268,8 @@ pub(super) mod tests {
 
     pub(crate) fn config(flags: &str) -> Config {
         let arguments = std::iter::once("loadgen").chain(flags.split_whitespace());
-        Config::new(Args::try_parse_from(arguments).expect("readable")).expect("valid")
+        let all = Config::each(&Args::try_parse_from(arguments).expect("readable"));
+        all.expect("valid").remove(0)
     }
 
     /// 10,000 reads of 1 to 10,000 us, 10 writes of 5 ms, an error.

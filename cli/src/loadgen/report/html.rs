@@ -2,7 +2,7 @@
 //! throughput and of latency over time.
 
 use super::timeline::{Span, Timeline};
-use super::{Figures, Latencies, Tally, write_table};
+use super::{Figures, Latencies, Tally, write_comparison, write_table};
 use plotters::prelude::*;
 use std::error::Error;
 use std::ops::Range;
@@ -14,25 +14,74 @@ const GET: RGBColor = RGBColor(31, 119, 180);
 const SET: RGBColor = RGBColor(214, 39, 40);
 const THIRD: RGBColor = RGBColor(127, 127, 127);
 
-/// A line of a plot: its name, its colour, its points by rising x.
-type Line = (&'static str, RGBColor, Vec<(f64, f64)>);
+/// Of targets that are compared.
+const SIDES: [RGBColor; 8] = [
+    GET,
+    SET,
+    RGBColor(44, 160, 44),
+    RGBColor(255, 127, 14),
+    RGBColor(148, 103, 189),
+    RGBColor(140, 86, 75),
+    RGBColor(227, 119, 194),
+    THIRD,
+];
 
-/// The whole page.
+/// A line of a plot: its name, its colour, its points by rising x.
+type Line = (String, RGBColor, Vec<(f64, f64)>);
+
+/// What is known of one target.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Side<'r> {
+    pub(crate) figures: &'r Figures,
+    pub(crate) tally: &'r Tally,
+    pub(crate) timeline: &'r Timeline,
+}
+
+/// The lines of the three plots.
+struct Plots {
+    percentiles: Vec<Line>,
+    throughput: Vec<Line>,
+    latency: Vec<Line>,
+}
+
+/// The whole page, of one target or of several that are compared.
 ///
 /// # Errors
 /// What the plotter says; it writes to memory, so none is expected.
-pub(crate) fn html_page(
-    figures: &Figures,
-    tally: &Tally,
-    timeline: &Timeline,
-) -> Result<String, Box<dyn Error>> {
+pub(crate) fn html_page(sides: &[Side<'_>]) -> Result<String, Box<dyn Error>> {
     let mut table = Vec::new();
-    write_table(figures, &mut table)?;
+    let plots = match sides {
+        [one] => {
+            write_table(one.figures, &mut table)?;
+            plots_of_one(one)
+        }
+        several => {
+            let figures: Vec<&Figures> = several.iter().map(|side| side.figures).collect();
+            write_comparison(&figures, &mut table)?;
+            plots_of_several(several)
+        }
+    };
     let table = escaped(&String::from_utf8_lossy(&table));
-    let percentiles = percentile_plot(tally)?;
-    let spans = timeline.spans();
-    let throughput = throughput_plot(spans)?;
-    let latency = latency_plot(spans)?;
+    let names: Vec<&str> = sides.iter().map(|side| &*side.figures.name).collect();
+    let ends = sides.iter().map(|side| end(side.timeline.spans()));
+    let seconds = 0.0..ends.fold(1e-3, f64::max);
+    let percentiles = percentile_plot(&plots.percentiles)?;
+    let throughput = plot(
+        "s",
+        "a second",
+        &plots.throughput,
+        seconds.clone(),
+        &|x| format!("{x}"),
+        false,
+    )?;
+    let latency = plot(
+        "s",
+        "us",
+        &plots.latency,
+        seconds,
+        &|x| format!("{x}"),
+        true,
+    )?;
     Ok(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>loadgen: {target}</title>\n\
          <style>body{{font-family:sans-serif;margin:2em auto;max-width:{width}px}}\
@@ -40,9 +89,52 @@ pub(crate) fn html_page(
          </head>\n<body>\n<h1>loadgen: {target}</h1>\n<pre>{table}</pre>\n\
          <h2>Latency by percentile</h2>\n{percentiles}\n<h2>Throughput</h2>\n{throughput}\n\
          <h2>Latency over time</h2>\n{latency}\n</body>\n</html>\n",
-        target = escaped(&figures.target),
+        target = escaped(&names.join(" beside ")),
         width = PLOT_PIXELS.0,
     ))
+}
+
+fn plots_of_one(side: &Side<'_>) -> Plots {
+    let spans = side.timeline.spans();
+    let line = |name: &str, colour, points| (name.to_owned(), colour, points);
+    let per_second = over_time(spans, Span::per_second);
+    let mut throughput = vec![line("answers a second", GET, per_second)];
+    if spans.iter().any(|span| span.errors > 0) {
+        let errors = over_time(spans, |span| span.errors as f64 / span.length.max(1e-3));
+        throughput.push(line("errors a second", SET, errors));
+    }
+    let of = |value: fn(&Span) -> f64| over_time(&answered(spans), value);
+    Plots {
+        percentiles: vec![
+            line("GET", GET, by_percentile(&side.tally.gets.latencies)),
+            line("SET", SET, by_percentile(&side.tally.sets.latencies)),
+        ],
+        throughput,
+        latency: vec![
+            line("p50", GET, of(|span| span.p50_ns as f64 / 1e3)),
+            line("p99", SET, of(|span| span.p99_ns as f64 / 1e3)),
+            line("max", THIRD, of(|span| span.max_ns as f64 / 1e3)),
+        ],
+    }
+}
+
+/// A line for each target: all its operations, and the p99 over time.
+fn plots_of_several(sides: &[Side<'_>]) -> Plots {
+    let lines = |points: fn(&Side<'_>) -> Vec<(f64, f64)>| {
+        let coloured = sides.iter().zip(SIDES.into_iter().cycle());
+        let line =
+            |(side, colour): (&Side<'_>, _)| (side.figures.name.clone(), colour, points(side));
+        coloured.map(line).collect()
+    };
+    Plots {
+        percentiles: lines(|side| by_percentile(&side.tally.latencies())),
+        throughput: lines(|side| over_time(side.timeline.spans(), Span::per_second)),
+        latency: lines(|side| {
+            over_time(&answered(side.timeline.spans()), |span| {
+                span.p99_ns as f64 / 1e3
+            })
+        }),
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -53,21 +145,13 @@ fn escaped(text: &str) -> String {
 }
 
 /// Latency against how rare it is: at x = 3 is the 99.9th percentile.
-fn percentile_plot(tally: &Tally) -> Result<String, Box<dyn Error>> {
-    let operations = [
-        ("GET", GET, &tally.gets.latencies),
-        ("SET", SET, &tally.sets.latencies),
-    ];
-    let lines: Vec<Line> = operations
-        .into_iter()
-        .map(|(name, colour, latencies)| (name, colour, by_percentile(latencies)))
-        .collect();
+fn percentile_plot(lines: &[Line]) -> Result<String, Box<dyn Error>> {
     let nines = lines.iter().flat_map(|(_, _, points)| points);
     let rarest = nines.map(|&(x, _)| x).fold(1.0, f64::max);
     plot(
         "percentile",
         "us",
-        &lines,
+        lines,
         0.0..rarest,
         &|x| format!("{}", 100.0 * (1.0 - 10f64.powf(-x))),
         true,
@@ -90,46 +174,11 @@ fn by_percentile(latencies: &Latencies) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn throughput_plot(spans: &[Span]) -> Result<String, Box<dyn Error>> {
-    let of = |value: fn(&Span) -> f64| over_time(spans, value);
-    let mut lines = vec![("answers a second", GET, of(Span::per_second))];
-    if spans.iter().any(|span| span.errors > 0) {
-        lines.push((
-            "errors a second",
-            SET,
-            of(|span| span.errors as f64 / span.length.max(1e-3)),
-        ));
-    }
-    plot(
-        "s",
-        "a second",
-        &lines,
-        duration(spans),
-        &|x| format!("{x}"),
-        false,
-    )
-}
-
-fn latency_plot(spans: &[Span]) -> Result<String, Box<dyn Error>> {
-    let answered: Vec<Span> = spans
-        .iter()
-        .filter(|span| span.answered > 0)
-        .copied()
-        .collect();
-    let of = |value: fn(&Span) -> f64| over_time(&answered, value);
-    let lines = [
-        ("p50", GET, of(|span| span.p50_ns as f64 / 1e3)),
-        ("p99", SET, of(|span| span.p99_ns as f64 / 1e3)),
-        ("max", THIRD, of(|span| span.max_ns as f64 / 1e3)),
-    ];
-    plot(
-        "s",
-        "us",
-        &lines,
-        duration(spans),
-        &|x| format!("{x}"),
-        true,
-    )
+/// Those in which something was answered.
+fn answered(spans: &[Span]) -> Vec<Span> {
+    let mut spans = spans.to_vec();
+    spans.retain(|span| span.answered > 0);
+    spans
 }
 
 /// Each span from its beginning to its end.
@@ -143,9 +192,8 @@ fn over_time(spans: &[Span], value: fn(&Span) -> f64) -> Vec<(f64, f64)> {
     spans.iter().flat_map(ends).collect()
 }
 
-fn duration(spans: &[Span]) -> Range<f64> {
-    let end = spans.last().map_or(1.0, |span| span.start + span.length);
-    0.0..end.max(1e-3)
+fn end(spans: &[Span]) -> f64 {
+    spans.last().map_or(1.0, |span| span.start + span.length)
 }
 
 /// A plot as SVG. `is_log`: of the y axis, whose values are above zero then.
@@ -191,7 +239,7 @@ fn plot(
                             points.iter().copied(),
                             colour.stroke_width(2),
                         ))?
-                        .label(*name)
+                        .label(name)
                         .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour));
                 }
                 chart
@@ -215,14 +263,19 @@ fn plot(
 
 #[cfg(test)]
 mod tests {
-    use super::{Timeline, html_page};
+    use super::{Side, Timeline, html_page};
     use crate::report::figures::tests::{config, facts, tally};
     use crate::report::{Figures, Tally};
     use std::time::Duration;
 
     fn page(tally: &Tally, timeline: &Timeline, flags: &str) -> String {
         let figures = Figures::new(&config(flags), tally, facts());
-        html_page(&figures, tally, timeline).expect("in memory")
+        let side = Side {
+            figures: &figures,
+            tally,
+            timeline,
+        };
+        html_page(&[side]).expect("in memory")
     }
 
     #[test]
@@ -248,6 +301,27 @@ mod tests {
         }
         for outside in ["href=", "src=", "<script", "url("] {
             assert!(!page.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn targets_are_plotted_beside_each_other() {
+        let (tally, mut timeline) = (tally(), Timeline::new());
+        timeline.add(&tally, Duration::ZERO, Duration::from_secs(1));
+        let both = ["one=h:1", "two=h:2"]
+            .map(|target| Figures::new(&config(&format!("--target {target}")), &tally, facts()));
+        let sides = both.each_ref().map(|figures| Side {
+            figures,
+            tally: &tally,
+            timeline: &timeline,
+        });
+        let page = html_page(&sides).expect("in memory");
+        assert!(page.contains("<title>loadgen: one beside two</title>"));
+        assert_eq!(page.matches("<svg").count(), 3);
+        for name in ["one", "two"] {
+            // In the legend of each plot.
+            let label = format!(">\n{name}\n</text>");
+            assert_eq!(page.matches(&label).count(), 3, "{name}");
         }
     }
 

@@ -11,9 +11,9 @@ mod timeline;
 
 pub(crate) use figures::{Figures, RunFacts};
 pub(crate) use hdr_log::{IntervalSink, begin_log};
-pub(crate) use html::html_page;
+pub(crate) use html::{Side, html_page};
 pub(crate) use progress::Progress;
-pub(crate) use table::write_table;
+pub(crate) use table::{write_comparison, write_table};
 pub(crate) use tally::Tally;
 pub(crate) use timeline::Timeline;
 

@@ -21,6 +21,80 @@ const HEADINGS: [&str; 12] = [
 
 /// Writes the whole report.
 pub(crate) fn write_table(figures: &Figures, out: &mut dyn Write) -> io::Result<()> {
+    write_head(figures, out)?;
+    let rows = figures.operations.iter();
+    write_rows(rows.map(|row| (row.name.to_owned(), row)), out)?;
+    writeln!(out)?;
+    write_rest(figures, out)
+}
+
+/// Writes the report of several targets, which had their turns in one run: each operation's rows beside each
+/// other, and how the others' figures relate to those of the first.
+pub(crate) fn write_comparison(sides: &[&Figures], out: &mut dyn Write) -> io::Result<()> {
+    let Some((first, others)) = sides.split_first() else {
+        return Ok(());
+    };
+    write_head(first, out)?;
+    let operations = sides.iter().flat_map(|side| &side.operations);
+    let mut names: Vec<&str> = Vec::new();
+    for name in operations.map(|row| row.name).filter(|name| *name != "all") {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.push("all");
+    let row = |name, side: &&'_ Figures| -> Option<(String, OperationFigures)> {
+        let row = side.operations.iter().find(|row| row.name == name)?;
+        Some((format!("{} {name}", side.name), row.clone()))
+    };
+    let rows: Vec<_> = names
+        .iter()
+        .flat_map(|name| sides.iter().filter_map(|side| row(*name, side)))
+        .collect();
+    write_rows(rows.iter().map(|(name, row)| (name.clone(), row)), out)?;
+    writeln!(out)?;
+    for other in others {
+        write_ratios(first, other, out)?;
+    }
+    for side in sides {
+        writeln!(out, "\n{}: {} to {}", side.name, side.protocol, side.target)?;
+        write_rest(side, out)?;
+    }
+    Ok(())
+}
+
+fn write_ratios(first: &Figures, other: &Figures, out: &mut dyn Write) -> io::Result<()> {
+    let (one, two) = (first.all(), other.all());
+    let (Some(ours), Some(theirs)) = (&one.latency_ns, &two.latency_ns) else {
+        return writeln!(
+            out,
+            "{} / {}: no answers to compare",
+            other.name, first.name
+        );
+    };
+    let ratio = |of: fn(&LatencyFigures) -> u64| of(theirs) as f64 / of(ours).max(1) as f64;
+    writeln!(
+        out,
+        "{} / {}: per second {:.2}, mean {:.2}, p50 {:.2}, p99 {:.2}, p99.9 {:.2}",
+        other.name,
+        first.name,
+        two.per_second / one.per_second.max(f64::MIN_POSITIVE),
+        theirs.mean / ours.mean.max(1.0),
+        ratio(|latency| latency.p50),
+        ratio(|latency| latency.p99),
+        ratio(|latency| latency.p99_9)
+    )
+}
+
+/// How the schedule was kept, what the generator used, and what went wrong.
+fn write_rest(figures: &Figures, out: &mut dyn Write) -> io::Result<()> {
+    write_schedule(figures, out)?;
+    write_generator(figures, out)?;
+    write_errors(figures, out)
+}
+
+/// What was measured, where and how.
+fn write_head(figures: &Figures, out: &mut dyn Write) -> io::Result<()> {
     let machine = &figures.machine;
     writeln!(out, "loadgen {}: {}", figures.version, machine.command_line)?;
     writeln!(
@@ -53,17 +127,15 @@ pub(crate) fn write_table(figures: &Figures, out: &mut dyn Write) -> io::Result<
         out,
         "measured {:.2} s after {:.2} s of warm-up; latency in microseconds, {counted_from}\n",
         figures.measured_seconds, figures.warmup_seconds
-    )?;
-    write_rows(&figures.operations, out)?;
-    writeln!(out)?;
-    write_schedule(figures, out)?;
-    write_generator(figures, out)?;
-    write_errors(figures, out)
+    )
 }
 
-fn write_rows(rows: &[OperationFigures], out: &mut dyn Write) -> io::Result<()> {
+fn write_rows<'f>(
+    rows: impl Iterator<Item = (String, &'f OperationFigures)>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut cells = vec![HEADINGS.map(str::to_owned)];
-    cells.extend(rows.iter().map(row_cells));
+    cells.extend(rows.map(|(name, row)| row_cells(name, row)));
     let mut widths = [0; HEADINGS.len()];
     for row in &cells {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -81,7 +153,7 @@ fn write_rows(rows: &[OperationFigures], out: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
-fn row_cells(row: &OperationFigures) -> [String; HEADINGS.len()] {
+fn row_cells(name: String, row: &OperationFigures) -> [String; HEADINGS.len()] {
     let hit_ratio = row
         .hit_ratio
         .map_or_else(|| "-".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
@@ -92,7 +164,7 @@ fn row_cells(row: &OperationFigures) -> [String; HEADINGS.len()] {
         )
     };
     [
-        row.name.to_owned(),
+        name,
         grouped(row.count),
         rate(row.per_second),
         hit_ratio,
@@ -223,7 +295,7 @@ fn rate(per_second: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::write_table;
+    use super::{write_comparison, write_table};
     use crate::report::figures::tests::{config, facts, tally};
     use crate::report::{Figures, RunFacts, Tally};
 
@@ -245,6 +317,46 @@ mod tests {
         assert!(rows[3].trim_start().starts_with("all  10,010"), "{text}");
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
         assert!(text.contains("error, 1 times: OOM full"), "{text}");
+    }
+
+    #[test]
+    fn targets_are_compared_with_the_first() {
+        let one = Figures::new(&config("--target ours=h:1"), &tally(), facts());
+        let slower = RunFacts {
+            elapsed_ns: 4 * facts().elapsed_ns,
+            failure: Some("target hangs".to_owned()),
+            ..facts()
+        };
+        let two = Figures::new(&config("--target theirs=h:2"), &tally(), slower);
+        let mut out = Vec::new();
+        write_comparison(&[&one, &two], &mut out).expect("memory");
+        let text = String::from_utf8(out).expect("text");
+        let names: Vec<&str> = text.lines().skip(6).take(6).map(str::trim_start).collect();
+        let expected = [
+            "ours GET",
+            "theirs GET",
+            "ours SET",
+            "theirs SET",
+            "ours all",
+            "theirs all",
+        ];
+        for (line, name) in names.iter().zip(expected) {
+            assert!(line.starts_with(name), "{name} in {text}");
+        }
+        assert!(
+            text.contains("theirs / ours: per second 0.25, mean 1.00, p50 1.00"),
+            "{text}"
+        );
+        assert!(text.contains("theirs: resp to h:2\n"), "{text}");
+        assert!(text.contains("FAILED: target hangs"), "{text}");
+        let none = Figures::new(&config("--target none=h:3"), &Tally::new(), facts());
+        let mut out = Vec::new();
+        write_comparison(&[&one, &none], &mut out).expect("memory");
+        let text = String::from_utf8(out).expect("text");
+        assert!(
+            text.contains("none / ours: no answers to compare"),
+            "{text}"
+        );
     }
 
     #[test]

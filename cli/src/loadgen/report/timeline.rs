@@ -69,6 +69,22 @@ impl Timeline {
         }
     }
 
+    /// Adds those of another turn of the same target, as if it had followed at once.
+    pub(crate) fn append(&mut self, next: &Self) {
+        let offset = self
+            .spans
+            .last()
+            .map_or(0.0, |span| span.start + span.length);
+        let moved = next.spans.iter().map(|span| Span {
+            start: offset + span.start,
+            ..*span
+        });
+        self.spans.extend(moved);
+        while self.spans.len() > self.spans_max {
+            self.halve();
+        }
+    }
+
     pub(super) fn spans(&self) -> &[Span] {
         &self.spans
     }
@@ -97,18 +113,17 @@ impl Timeline {
         self.spans.push(next);
         self.seconds_in_last = 1;
         if self.spans.len() > self.spans_max {
-            let pairs = self.spans.chunks(2);
-            self.spans = pairs
-                .map(|pair| {
-                    pair.iter()
-                        .copied()
-                        .reduce(Span::joined)
-                        .expect("not empty")
-                })
-                .collect();
+            self.halve();
             self.seconds_per_span *= 2;
             self.seconds_in_last = self.seconds_per_span / 2;
         }
+    }
+
+    /// Lets neighbours become one.
+    fn halve(&mut self) {
+        let pairs = self.spans.chunks(2);
+        let joined = pairs.filter_map(|pair| pair.iter().copied().reduce(Span::joined));
+        self.spans = joined.collect();
     }
 }
 
@@ -117,6 +132,29 @@ mod tests {
     use super::Timeline;
     use crate::report::figures::tests::tally;
     use std::time::Duration;
+
+    #[test]
+    fn turns_follow_each_other() {
+        let turn = |seconds| {
+            let mut timeline = Timeline::with_spans_max(32);
+            for second in 0..seconds {
+                timeline.add(
+                    &tally(),
+                    Duration::from_secs(second),
+                    Duration::from_secs(1),
+                );
+            }
+            timeline
+        };
+        let mut timeline = turn(20);
+        timeline.append(&turn(20));
+        assert!(timeline.spans().len() <= 32);
+        let end = timeline.spans().iter().fold(0.0, |end, span| {
+            assert_eq!(span.start, end);
+            end + span.length
+        });
+        assert_eq!(end, 40.0);
+    }
 
     #[test]
     fn a_long_run_has_longer_spans_and_the_same_sum() {
