@@ -9,6 +9,7 @@ import bisect
 import contextlib
 import json
 import random
+import re
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import time
 from checks import check
 from cluster import NO_ANSWER, Cluster, slot_of
 from cluster_data import write_all
-from cluster_network import Network
+from cluster_network import Network, run
 from harness import cpu_ns, require, wait_until
 from resp import encode
 
@@ -57,6 +58,42 @@ def measured(cluster, links, generator, seconds, hot_share):
     count = load(links, generator, seconds, hot_share)
     used = [cpu_ns(node.pid) - was for node, was in zip(cluster.nodes, before)]
     return [one / sum(used) * len(used) for one in used], sum(used) / count / 1000, count
+
+
+def bytes_and_segments_sent(pid, port):
+    """What a process has sent on its connections to a port: bytes, and segments that carried some."""
+    listed = run("ss", "-tinpH", "state", "established", "dport", "=", str(port)).splitlines()
+    bytes_sent = segments = 0
+    for about, details in zip(listed[::2], listed[1::2]):
+        if f"pid={pid}," in about:
+            found = dict(re.findall(r"(bytes_sent|data_segs_out):(\d+)", details))
+            bytes_sent += int(found.get("bytes_sent", 0))
+            segments += int(found.get("data_segs_out", 0))
+    return bytes_sent, segments
+
+
+@check(timeout=60, shards=(1,), only="fulmar")
+def what_a_turn_forwards_is_one_message(context):
+    """Increments of one key of another node, many at once: few messages carry them, and each counts."""
+    clients, rounds = 20, 20
+    with Cluster(context, 2) as cluster, contextlib.ExitStack() as stack:
+        owner = cluster.slots()[slot_of(HOT)]
+        asked = next(node for node in cluster.nodes if node is not owner)
+        links = [stack.enter_context(asked.connect()) for _ in range(clients)]
+        before = bytes_and_segments_sent(asked.pid, owner.cluster_port)
+        seen = []
+        for _ in range(rounds):
+            for link in links:
+                link.send(encode("INCR", HOT) * BATCH)
+            seen += [link.reply() for link in links for _ in range(BATCH)]
+        after = bytes_and_segments_sent(asked.pid, owner.cluster_port)
+        count = clients * rounds * BATCH
+        require(sorted(seen) == list(range(1, count + 1)), "an increment is lost, or counted twice")
+        bytes_sent, segments = (now - then for now, then in zip(after, before))
+        context.note(f"{count} increments in {segments} segments of {bytes_sent // max(1, segments)} B, "
+                     f"{bytes_sent / count:.1f} B for each")
+        require(bytes_sent > 20 * count, "what was sent is not what was counted")
+        require(segments < count / 25, f"{count} increments in {segments} segments")
 
 
 @check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar")
