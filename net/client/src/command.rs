@@ -1,0 +1,203 @@
+//! A command: its bytes as they are sent, the key that says where to, and whether it may be sent twice.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::{Error, Result};
+use crate::slot::slot_of;
+
+/// What a command does, as far as sending it twice goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Changes nothing: is retried, may be answered by a replica or by any node that has a copy.
+    Read,
+    /// Changes something, and twice is as once (`SET key value`): is retried.
+    IdempotentWrite,
+    /// Changes something, and twice is not as once (`INCRBY`): is sent again only if it surely was not
+    /// executed.
+    Write,
+}
+
+/// Any command, for what the client has no method for.
+///
+/// ```
+/// use fulmar_client::Command;
+///
+/// let command = Command::read("GETRANGE").key("song").arg("0").arg("9");
+/// ```
+///
+/// The first [`key`](Self::key) says which node gets it; all keys of a command must be in one slot, as Redis
+/// Cluster has it. A command without a key goes to any node, and means the whole cluster there (`DBSIZE`,
+/// `FLUSHALL`).
+///
+/// What changes the state of a connection is refused, since connections are shared: `MULTI`, `WATCH`,
+/// `SUBSCRIBE`, `SELECT`, `HELLO`, `CLIENT` and their like.
+#[derive(Clone, Debug)]
+pub struct Command {
+    kind: Kind,
+    arguments: BytesMut,
+    arguments_count: usize,
+    key: Option<Bytes>,
+    is_refused: bool,
+}
+
+/// Commands that would change, hold up or end a connection that others use too.
+const REFUSED: [&str; 32] = [
+    "ASKING",
+    "AUTH",
+    "BLMOVE",
+    "BLMPOP",
+    "BLPOP",
+    "BRPOP",
+    "BRPOPLPUSH",
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
+    "CLIENT",
+    "DISCARD",
+    "EXEC",
+    "HELLO",
+    "MONITOR",
+    "MULTI",
+    "PSUBSCRIBE",
+    "PSYNC",
+    "PUNSUBSCRIBE",
+    "QUIT",
+    "READONLY",
+    "READWRITE",
+    "RESET",
+    "SELECT",
+    "SSUBSCRIBE",
+    "SUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "SYNC",
+    "UNSUBSCRIBE",
+    "UNWATCH",
+    "WAIT",
+    "WATCH",
+];
+
+impl Command {
+    /// A command of this kind and name, in one word: subcommands are arguments.
+    #[must_use]
+    pub fn new(kind: Kind, name: &str) -> Self {
+        let command = Self {
+            kind,
+            arguments: BytesMut::with_capacity(64),
+            arguments_count: 0,
+            key: None,
+            is_refused: REFUSED
+                .iter()
+                .any(|refused| refused.eq_ignore_ascii_case(name)),
+        };
+        command.arg(name)
+    }
+
+    /// A command that changes nothing.
+    #[must_use]
+    pub fn read(name: &str) -> Self {
+        Self::new(Kind::Read, name)
+    }
+
+    /// A command that may be executed twice.
+    #[must_use]
+    pub fn idempotent_write(name: &str) -> Self {
+        Self::new(Kind::IdempotentWrite, name)
+    }
+
+    /// A command that must not be executed twice.
+    #[must_use]
+    pub fn write(name: &str) -> Self {
+        Self::new(Kind::Write, name)
+    }
+
+    /// Appends a key. The first one says which node gets the command.
+    #[must_use]
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        if self.key.is_none() {
+            self.key = Some(Bytes::copy_from_slice(key.as_ref()));
+        }
+        self.arg(key)
+    }
+
+    /// Appends an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
+        let argument = argument.as_ref();
+        self.arguments_count += 1;
+        put_header(b'$', argument.len(), &mut self.arguments);
+        self.arguments.reserve(argument.len() + 2);
+        self.arguments.put_slice(argument);
+        self.arguments.put_slice(b"\r\n");
+        self
+    }
+
+    /// Appends a number.
+    #[must_use]
+    pub fn integer(self, number: i64) -> Self {
+        self.arg(itoa::Buffer::new().format(number))
+    }
+
+    /// What it is to be sent as.
+    pub(crate) fn encode(self) -> Result<Request> {
+        if self.is_refused {
+            return Err(Error::invalid(
+                "the command changes the connection, which others use too",
+            ));
+        }
+        let mut frame = BytesMut::with_capacity(self.arguments.len() + 16);
+        put_header(b'*', self.arguments_count, &mut frame);
+        frame.put_slice(&self.arguments);
+        Ok(Request {
+            frame: frame.freeze(),
+            kind: self.kind,
+            key: self.key,
+        })
+    }
+}
+
+fn put_header(sign: u8, number: usize, out: &mut BytesMut) {
+    out.put_u8(sign);
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+/// An encoded command; cloned for free.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) frame: Bytes,
+    pub(crate) kind: Kind,
+    pub(crate) key: Option<Bytes>,
+}
+
+impl Request {
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.key.as_deref().map(slot_of)
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.kind == Kind::Read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Command;
+
+    #[test]
+    fn a_command_is_an_array_of_its_arguments() {
+        let command = Command::read("GETRANGE").key("k\r\n").integer(-1).arg("");
+        let request = command.encode().expect("allowed");
+        assert_eq!(
+            &request.frame[..],
+            b"*4\r\n$8\r\nGETRANGE\r\n$3\r\nk\r\n\r\n$2\r\n-1\r\n$0\r\n\r\n"
+        );
+        assert_eq!(request.key.as_deref(), Some(&b"k\r\n"[..]));
+    }
+
+    #[test]
+    fn what_changes_a_connection_is_refused() {
+        assert!(Command::write("Multi").encode().is_err());
+        assert!(Command::read("subscribe").arg("news").encode().is_err());
+        assert!(Command::read("PING").encode().is_ok());
+    }
+}

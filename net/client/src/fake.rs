@@ -1,0 +1,145 @@
+//! Servers that do as they are told, for tests.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::decode::Decoder;
+use crate::lock::lock;
+
+/// What a server does with a command.
+pub(crate) enum Action {
+    /// These bytes, at once.
+    Reply(String),
+    /// Nothing, ever.
+    Ignore,
+    /// The connection ends.
+    Close,
+}
+
+impl Action {
+    pub(crate) fn reply(text: impl Into<String>) -> Self {
+        Self::Reply(text.into())
+    }
+
+    pub(crate) fn bulk(text: &str) -> Self {
+        Self::Reply(format!("${}\r\n{text}\r\n", text.len()))
+    }
+}
+
+type Script = dyn Fn(&str) -> Action + Send + Sync;
+
+/// Greetings are answered by themselves; all else is as the script says, which sees a command's words.
+pub(crate) struct FakeServer {
+    pub(crate) address: String,
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    script: Box<Script>,
+    commands: Mutex<Vec<String>>,
+    open: AtomicUsize,
+    accepted: AtomicUsize,
+}
+
+impl FakeServer {
+    pub(crate) async fn start(script: impl Fn(&str) -> Action + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(listener, script)
+    }
+
+    pub(crate) fn serve(
+        listener: TcpListener,
+        script: impl Fn(&str) -> Action + Send + Sync + 'static,
+    ) -> Self {
+        let address = listener.local_addr().expect("bound").to_string();
+        let state = Arc::new(State {
+            script: Box::new(script),
+            commands: Mutex::default(),
+            open: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        Self {
+            address,
+            state,
+            task,
+        }
+    }
+
+    /// All commands that came, but for greetings and PINGs.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        lock(&self.state.commands).clone()
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.state.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    let mut clients = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        clients.spawn(async move {
+            state.accepted.fetch_add(1, Ordering::SeqCst);
+            state.open.fetch_add(1, Ordering::SeqCst);
+            serve(stream, &state).await;
+            state.open.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: &State) {
+    let (mut decoder, mut input) = (Decoder::new(1 << 30), BytesMut::new());
+    while stream
+        .read_buf(&mut input)
+        .await
+        .is_ok_and(|count| count > 0)
+    {
+        while let Ok(Some(command)) = decoder.decode(&mut input) {
+            let words: Vec<String> = command
+                .into_array()
+                .expect("commands are arrays")
+                .into_iter()
+                .map(|word| word.into_bytes().expect("of bytes").unwrap_or_default())
+                .map(|word| String::from_utf8_lossy(&word).into_owned())
+                .collect();
+            let command = words.join(" ");
+            let action = match command.as_str() {
+                "READONLY" | "READWRITE" => Action::reply("+OK\r\n"),
+                "PING" if !matches!((state.script)("PING"), Action::Ignore) => {
+                    Action::reply("+PONG\r\n")
+                }
+                _ => {
+                    lock(&state.commands).push(command.clone());
+                    (state.script)(&command)
+                }
+            };
+            match action {
+                Action::Reply(text) => {
+                    if stream.write_all(text.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                Action::Ignore => {}
+                Action::Close => return,
+            }
+        }
+    }
+}
