@@ -177,6 +177,11 @@ impl Request {
     pub(crate) fn is_read(&self) -> bool {
         self.kind == Kind::Read
     }
+
+    /// Whether it is a GET, the one command that copies of hot keys answer.
+    pub(crate) fn is_get(&self) -> bool {
+        self.frame.starts_with(b"*2\r\n$3\r\nGET\r\n")
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::lock::lock;
 pub(crate) enum Action {
     /// These bytes, at once.
     Reply(String),
-    /// Nothing, ever.
+    /// Nothing, to this and to all that comes behind it on its connection.
     Ignore,
     /// The connection ends.
     Close,
@@ -107,6 +107,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(mut stream: TcpStream, state: &State) {
     let (mut decoder, mut input) = (Decoder::new(1 << 30), BytesMut::new());
+    let mut is_silent = false;
     while stream
         .read_buf(&mut input)
         .await
@@ -132,12 +133,13 @@ async fn serve(mut stream: TcpStream, state: &State) {
                 }
             };
             match action {
+                Action::Reply(_) if is_silent => {}
                 Action::Reply(text) => {
                     if stream.write_all(text.as_bytes()).await.is_err() {
                         return;
                     }
                 }
-                Action::Ignore => {}
+                Action::Ignore => is_silent = true,
                 Action::Close => return,
             }
         }

@@ -1,0 +1,440 @@
+//! The client against servers that do as they are told: who is asked, how often, and what comes of it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Client;
+use crate::command::Command;
+use crate::error::ErrorKind;
+use crate::fake::{Action, FakeServer};
+use crate::lock::lock;
+use crate::options::{Options, ReadFrom};
+use crate::slot::slot_of;
+use crate::value::Value;
+
+const SHORT: Duration = Duration::from_millis(100);
+
+/// What all fake nodes say of the cluster; tests change it.
+#[derive(Clone, Default)]
+struct Map(Arc<Mutex<(u64, Vec<(u16, u16, Vec<String>)>)>>);
+
+impl Map {
+    fn set(&self, epoch: u64, entries: &[(u16, u16, &[&str])]) {
+        let owned = |(first, last, nodes): &(u16, u16, &[&str])| {
+            (
+                *first,
+                *last,
+                nodes.iter().map(|node| (*node).to_owned()).collect(),
+            )
+        };
+        *lock(&self.0) = (epoch, entries.iter().map(owned).collect());
+    }
+
+    /// All slots are at `node`.
+    fn set_all(&self, epoch: u64, node: &str) {
+        self.set(epoch, &[(0, 16_383, &[node])]);
+    }
+
+    fn answer(&self, command: &str) -> Option<Action> {
+        let (epoch, entries) = lock(&self.0).clone();
+        match command {
+            "CLUSTER INFO" => Some(Action::bulk(&format!(
+                "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n"
+            ))),
+            "CLUSTER SLOTS" => {
+                let mut text = format!("*{}\r\n", entries.len());
+                for (first, last, nodes) in entries {
+                    text += &format!("*{}\r\n:{first}\r\n:{last}\r\n", 2 + nodes.len());
+                    for node in nodes {
+                        let (host, port) = node.rsplit_once(':').expect("an address");
+                        text += &format!("*2\r\n${}\r\n{host}\r\n:{port}\r\n", host.len());
+                    }
+                }
+                Some(Action::reply(text))
+            }
+            _ => None,
+        }
+    }
+
+    /// A node that knows this map and answers all else by the script.
+    async fn node(&self, script: impl Fn(&str) -> Action + Send + Sync + 'static) -> FakeServer {
+        let map = self.clone();
+        FakeServer::start(move |command| map.answer(command).unwrap_or_else(|| script(command)))
+            .await
+    }
+}
+
+/// What came, but for questions about the cluster.
+fn commands(server: &FakeServer) -> Vec<String> {
+    let mut commands = server.commands();
+    commands.retain(|command| !command.starts_with("CLUSTER") && !command.starts_with("HOTKEYS"));
+    commands
+}
+
+fn options() -> Options {
+    Options::default()
+        .timeout(20 * SHORT)
+        .reply_timeout(2 * SHORT)
+        .connect_timeout(2 * SHORT)
+        .backoff(Duration::from_millis(5), Duration::from_millis(20))
+        .hot_keys_interval(None)
+}
+
+async fn connect(server: &FakeServer, options: Options) -> Client {
+    Client::connect_with([server.address.clone()], options)
+        .await
+        .expect("it answers")
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("in time");
+}
+
+fn ok(_: &str) -> Action {
+    Action::reply("+OK\r\n")
+}
+
+#[tokio::test]
+async fn keys_go_to_their_owners_and_moved_teaches_the_map() {
+    let map = Map::default();
+    let second = map.node(ok).await;
+    let address = second.address.clone();
+    let first = map.node(move |command| {
+        let key = command.split(' ').nth(1).unwrap_or_default();
+        Action::reply(format!("-MOVED {} {address}\r\n", slot_of(key.as_bytes())))
+    });
+    let first = first.await;
+    map.set_all(1, &first.address);
+    let client = connect(&first, options()).await;
+    map.set_all(2, &second.address);
+    client.set("a", "1").await.expect("stored");
+    assert_eq!(commands(&first), ["SET a 1"]);
+    assert_eq!(commands(&second), ["SET a 1"]);
+    until(|| client.nodes() == [second.address.clone()]).await;
+    client.set("a", "2").await.expect("stored");
+    assert_eq!(commands(&first).len(), 1);
+    // The node that left the map has no connection any more.
+    until(|| first.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_write_whose_outcome_is_unknown_is_sent_again_only_if_that_does_no_harm() {
+    let map = Map::default();
+    let node = map.node(|_| Action::Close).await;
+    map.set_all(1, &node.address);
+    let client = connect(&node, options().retries_max(3)).await;
+    let error = client.increment("n", 1).await.expect_err("it closes");
+    assert!(error.may_have_been_applied());
+    assert!(
+        matches!(error.kind(), ErrorKind::Disconnected(_)),
+        "{error}"
+    );
+    assert_eq!(commands(&node), ["INCRBY n 1"]);
+    let error = client.set("k", "v").await.expect_err("it closes");
+    assert!(error.may_have_been_applied());
+    let error = client.get("k").await.expect_err("it closes");
+    assert!(!error.may_have_been_applied(), "a read changes nothing");
+    let commands = commands(&node);
+    assert_eq!(
+        commands
+            .iter()
+            .filter(|command| *command == "SET k v")
+            .count(),
+        4
+    );
+    assert_eq!(
+        commands
+            .iter()
+            .filter(|command| *command == "GET k")
+            .count(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn what_was_refused_is_sent_again() {
+    let map = Map::default();
+    let refusals = Mutex::new(vec!["-TRYAGAIN x\r\n", "-CLUSTERDOWN x\r\n", "-BUSY x\r\n"]);
+    let node = map.node(move |_| Action::reply(lock(&refusals).pop().unwrap_or(":1\r\n")));
+    let node = node.await;
+    map.set_all(1, &node.address);
+    let client = connect(&node, options()).await;
+    assert_eq!(client.increment("n", 1).await.expect("at last"), 1);
+    assert_eq!(commands(&node).len(), 4);
+}
+
+#[tokio::test]
+async fn a_node_that_stands_still_costs_no_more_than_the_time_out() {
+    let map = Map::default();
+    let node = map.node(|_| Action::Ignore).await;
+    map.set_all(1, &node.address);
+    let client = connect(&node, options().timeout(5 * SHORT)).await;
+    let started = Instant::now();
+    let error = client.get("k").await.expect_err("silence");
+    assert!(error.is_timeout(), "{error}");
+    let error = client.increment("k", 1).await.expect_err("silence");
+    assert!(error.may_have_been_applied(), "{error}");
+    assert_eq!(
+        commands(&node)
+            .iter()
+            .filter(|command| command.starts_with("INCRBY"))
+            .count(),
+        1
+    );
+    assert!(started.elapsed() < 15 * SHORT, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_cluster_is_found_again_when_all_its_addresses_changed() {
+    let map = Map::default();
+    let (seed, old, new) = (map.node(ok).await, map.node(ok).await, map.node(ok).await);
+    map.set_all(1, &old.address);
+    let client = connect(&seed, options()).await;
+    client.set("a", "1").await.expect("stored");
+    map.set_all(2, &new.address);
+    drop(old);
+    // The old node's connections are still open, but silent or closed: the seed knows.
+    client
+        .set("a", "2")
+        .await
+        .expect("stored at the new address");
+    assert_eq!(client.nodes(), [new.address.clone()]);
+    assert_eq!(commands(&new), ["SET a 2"]);
+}
+
+#[tokio::test]
+async fn an_older_map_is_taken_only_if_nobody_has_a_newer() {
+    let (behind, ahead) = (Map::default(), Map::default());
+    let left = behind.node(ok).await;
+    let right = ahead.node(ok).await;
+    behind.set_all(1, &left.address);
+    ahead.set(
+        2,
+        &[
+            (0, 8_000, &[&left.address]),
+            (8_001, 16_383, &[&right.address]),
+        ],
+    );
+    let client = connect(
+        &right,
+        options().refresh_interval(Duration::from_millis(10)),
+    )
+    .await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(client.nodes().len(), 2);
+    }
+    drop(right);
+    until(|| client.nodes() == [left.address.clone()]).await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_cluster_has_all_keys() {
+    let disabled = "-ERR This instance has cluster support disabled\r\n";
+    let node = FakeServer::start(move |command| match command {
+        "CLUSTER INFO" | "CLUSTER SLOTS" => Action::reply(disabled),
+        _ => ok(command),
+    });
+    let node = node.await;
+    let client = connect(&node, options()).await;
+    client.set("a", "1").await.expect("stored");
+    client.set("b", "1").await.expect("stored");
+    assert_eq!(commands(&node), ["SET a 1", "SET b 1"]);
+}
+
+#[tokio::test]
+async fn a_pipeline_answers_in_order_whatever_becomes_of_each() {
+    let map = Map::default();
+    let second = map
+        .node(|command| Action::bulk(&format!("second {command}")))
+        .await;
+    let address = second.address.clone();
+    let busy = Mutex::new(true);
+    let first = map.node(move |command| match command {
+        "GET moved" => Action::reply(format!("-MOVED 1 {address}\r\n")),
+        "GET busy" if std::mem::take(&mut *lock(&busy)) => Action::reply("-BUSY x\r\n"),
+        "GET wrong" => Action::reply("-WRONGTYPE x\r\n"),
+        _ => Action::bulk(&format!("first {command}")),
+    });
+    let first = first.await;
+    map.set(1, &[(0, 16_383, &[&first.address])]);
+    let client = connect(&first, options()).await;
+    let pipeline = client
+        .pipeline()
+        .get("a")
+        .get("moved")
+        .get("busy")
+        .get("wrong");
+    let replies = pipeline
+        .command(Command::write("MULTI"))
+        .get("b")
+        .execute()
+        .await;
+    let text = |reply: &crate::Result<Value>| match reply {
+        Ok(Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => error.to_string(),
+    };
+    let replies: Vec<String> = replies.iter().map(text).collect();
+    assert_eq!(replies[0], "first GET a");
+    assert_eq!(replies[1], "second GET moved");
+    assert_eq!(replies[2], "first GET busy");
+    assert_eq!(replies[3], "the server answered: WRONGTYPE x");
+    assert!(
+        replies[4].contains("changes the connection"),
+        "{}",
+        replies[4]
+    );
+    assert_eq!(replies[5], "first GET b");
+    assert_eq!(
+        commands(&first),
+        [
+            "GET a",
+            "GET moved",
+            "GET busy",
+            "GET wrong",
+            "GET b",
+            "GET busy"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_increment_in_a_pipeline_is_sent_once() {
+    let map = Map::default();
+    let node = map.node(|command| {
+        if command == "GET close" {
+            Action::Close
+        } else {
+            Action::reply(":1\r\n")
+        }
+    });
+    let node = node.await;
+    map.set_all(1, &node.address);
+    let client = connect(&node, options().retries_max(2)).await;
+    let pipeline = client
+        .pipeline()
+        .increment("a", 1)
+        .get("close")
+        .increment("b", 1)
+        .set("c", "1");
+    let replies = pipeline.execute().await;
+    assert!(replies[0].is_ok());
+    assert!(
+        replies[1]
+            .as_ref()
+            .is_err_and(|error| !error.may_have_been_applied())
+    );
+    let error = replies[2].as_ref().expect_err("its reply is lost");
+    assert!(error.may_have_been_applied());
+    assert!(
+        commands(&node)
+            .iter()
+            .filter(|command| *command == "INCRBY b 1")
+            .count()
+            <= 1
+    );
+}
+
+#[tokio::test]
+async fn replicas_answer_reads_and_the_primary_when_they_do_not() {
+    let map = Map::default();
+    let primary = map.node(|_| Action::bulk("primary")).await;
+    let replica = map.node(|_| Action::bulk("replica")).await;
+    map.set(1, &[(0, 16_383, &[&primary.address, &replica.address])]);
+    let client = connect(&primary, options().read_from(ReadFrom::Replica)).await;
+    let get = async || client.get("k").await.expect("answered").expect("there");
+    assert_eq!(get().await, "replica");
+    drop(replica);
+    until(|| commands(&primary).is_empty()).await;
+    assert_eq!(get().await, "primary");
+    let any = connect(&primary, options().read_from(ReadFrom::Any)).await;
+    assert!(any.get("k").await.is_ok());
+}
+
+#[tokio::test]
+async fn reads_of_hot_keys_go_to_all_nodes() {
+    let map = Map::default();
+    let script = |name: &'static str| {
+        move |command: &str| match command {
+            "HOTKEYS GET" => {
+                Action::reply("*2\r\n$19\r\nby-reads-per-second\r\n*2\r\n$3\r\nhot\r\n:5000\r\n")
+            }
+            "SET hot 1" => ok(command),
+            _ => Action::bulk(name),
+        }
+    };
+    let (first, second) = (
+        map.node(script("first")).await,
+        map.node(script("second")).await,
+    );
+    // Slot 16,383 is the second node's, all others are the first's.
+    map.set(
+        1,
+        &[
+            (0, 16_382, &[&first.address]),
+            (16_383, 16_383, &[&second.address]),
+        ],
+    );
+    let client = connect(&first, options().hot_keys_interval(Some(SHORT))).await;
+    until(|| client.hot_keys_count() == 1).await;
+    let count_second = async || {
+        let mut count = 0;
+        for _ in 0..100 {
+            count +=
+                usize::from(client.get("hot").await.expect("answered").expect("there") == "second");
+        }
+        count
+    };
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let count = count_second().await;
+    assert!((20..=80).contains(&count), "{count}");
+    client.set("hot", "1").await.expect("stored");
+    assert_eq!(
+        count_second().await,
+        0,
+        "what it wrote it reads at the owner"
+    );
+    assert_eq!(
+        client.get("cold").await.expect("answered").expect("there"),
+        "first"
+    );
+}
+
+#[tokio::test]
+async fn no_seed_is_an_error_and_so_is_a_silent_one() {
+    let none = Client::connect(Vec::<String>::new())
+        .await
+        .expect_err("nobody to ask");
+    assert!(matches!(none.kind(), ErrorKind::InvalidArgument(_)));
+    let started = Instant::now();
+    let silent = Client::connect_with(["127.0.0.1:1"], options().timeout(SHORT)).await;
+    assert!(matches!(
+        silent.expect_err("refused").kind(),
+        ErrorKind::Unreachable { .. }
+    ));
+    assert!(started.elapsed() < 10 * SHORT);
+}
+
+#[tokio::test]
+async fn connections_close_with_the_last_clone() {
+    let map = Map::default();
+    let node = map.node(ok).await;
+    map.set_all(1, &node.address);
+    let client = connect(&node, options()).await;
+    let clone = client.clone();
+    clone.set("a", "1").await.expect("stored");
+    drop(client);
+    clone.set("a", "1").await.expect("stored");
+    drop(clone);
+    until(|| node.open() == 0).await;
+}

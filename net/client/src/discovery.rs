@@ -1,0 +1,238 @@
+//! Keeps the map up to date.
+//!
+//! A refresh asks one node after the other, known ones and seeds by turns, without waiting long for any: the
+//! first map that is not older than the one at hand is taken. Seeds' names are resolved each time, so that a
+//! cluster all of whose addresses changed is found again by them.
+//!
+//! Refreshes are made by one task, when someone asks for one or an interval has passed, and with a pause
+//! between them that grows while nothing changes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::command::Command;
+use crate::connection::{Connection, Role};
+use crate::error::{ConnectError, Error, ErrorKind, Result};
+use crate::lock::{read, write};
+use crate::nodes::Nodes;
+use crate::options::Options;
+use crate::topology::Topology;
+use crate::value::Value;
+
+/// How long one node is waited for before the next is asked too.
+const HEAD_START: Duration = Duration::from_millis(100);
+/// Pause between refreshes: at least, and while nothing changes at most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Addresses that are asked in one refresh.
+const ASKED_MAX: usize = 256;
+/// Addresses that one seed may stand for.
+const SEED_ADDRESSES_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    seeds: Box<[String]>,
+    nodes: Arc<Nodes>,
+    options: Arc<Options>,
+    map: RwLock<Arc<Topology>>,
+    wanted: Notify,
+}
+
+impl Discovery {
+    /// Asks the seeds for the first map.
+    pub(crate) async fn start(
+        seeds: Vec<String>,
+        nodes: Arc<Nodes>,
+        options: Arc<Options>,
+    ) -> Result<Self> {
+        let nobody = || {
+            let address = seeds.join(", ").into();
+            Error::new(ErrorKind::Unreachable {
+                address,
+                reason: ConnectError::TimedOut,
+            })
+        };
+        let asked = async {
+            let mut attempt = Err(nobody());
+            // A seed that is just starting is given the time.
+            while attempt.is_err() {
+                let addresses = resolve(&seeds).await;
+                attempt = find(addresses, &nodes, &options, 0)
+                    .await
+                    .ok_or_else(nobody);
+                if attempt.is_err() {
+                    sleep(PAUSE_MAX).await;
+                }
+            }
+            attempt
+        };
+        let map = timeout(options.timeout, asked)
+            .await
+            .map_err(|_| nobody())??;
+        let map = RwLock::new(Arc::new(map));
+        let discovery = Self {
+            seeds: seeds.into(),
+            nodes,
+            options,
+            map,
+            wanted: Notify::new(),
+        };
+        discovery.forget_others();
+        Ok(discovery)
+    }
+
+    pub(crate) fn map(&self) -> Arc<Topology> {
+        Arc::clone(&read(&self.map))
+    }
+
+    /// Asks for a refresh, and does not wait for it.
+    pub(crate) fn request(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Refreshes for ever.
+    pub(crate) async fn run(&self) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let _ = timeout(self.options.refresh_interval, self.wanted.notified()).await;
+            let has_changed = self.refresh().await;
+            pause = if has_changed {
+                PAUSE_MIN
+            } else {
+                (pause * 2).min(PAUSE_MAX)
+            };
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Whether there was another map.
+    async fn refresh(&self) -> bool {
+        let old = self.map();
+        let Some(new) = find(
+            self.addresses(&old).await,
+            &self.nodes,
+            &self.options,
+            old.epoch(),
+        )
+        .await
+        else {
+            return false;
+        };
+        let has_changed = new != *old;
+        if has_changed {
+            *write(&self.map) = Arc::new(new);
+            self.forget_others();
+        }
+        has_changed
+    }
+
+    fn forget_others(&self) {
+        let map = self.map();
+        self.nodes.retain(|address| map.has(address));
+    }
+
+    /// Whom to ask: known nodes and seeds by turns, each in random order.
+    async fn addresses(&self, map: &Topology) -> Vec<String> {
+        let mut known: Vec<String> = map.nodes().iter().map(|node| (**node).to_owned()).collect();
+        fastrand::shuffle(&mut known);
+        let mut seeds = resolve(&self.seeds).await.into_iter();
+        let mut addresses: Vec<String> = Vec::new();
+        for node in known {
+            addresses.push(node);
+            addresses.extend(seeds.next());
+        }
+        addresses.extend(seeds);
+        addresses
+    }
+}
+
+/// The addresses that names stand for now, in random order.
+async fn resolve(seeds: &[String]) -> Vec<String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for seed in seeds {
+        if seed.parse::<SocketAddr>().is_ok() {
+            addresses.push(seed.clone());
+        } else if let Ok(Ok(resolved)) = timeout(HEAD_START, lookup_host(seed)).await {
+            addresses.extend(
+                resolved
+                    .take(SEED_ADDRESSES_MAX)
+                    .map(|address| address.to_string()),
+            );
+        } else {
+            // The connection tries once more, and has more time.
+            addresses.push(seed.clone());
+        }
+    }
+    fastrand::shuffle(&mut addresses);
+    addresses
+}
+
+/// The first map that is of this epoch or later; else the latest that anybody has.
+async fn find(
+    mut addresses: Vec<String>,
+    nodes: &Arc<Nodes>,
+    options: &Options,
+    epoch: u64,
+) -> Option<Topology> {
+    addresses.truncate(ASKED_MAX);
+    let longest = options.connect_timeout + options.reply_timeout;
+    let mut waiting = addresses.into_iter();
+    let mut asked: JoinSet<Option<Topology>> = JoinSet::new();
+    let mut older: Option<Topology> = None;
+    loop {
+        let next = waiting.next();
+        let is_last = next.is_none();
+        if let Some(address) = next {
+            let nodes = Arc::clone(nodes);
+            asked.spawn(async move { timeout(longest, ask(&address, &nodes)).await.ok()? });
+        }
+        let until = Instant::now() + if is_last { longest } else { HEAD_START };
+        match tokio::time::timeout_at(until, asked.join_next()).await {
+            Ok(Some(Ok(Some(map)))) if map.epoch() >= epoch => return Some(map),
+            Ok(Some(Ok(Some(map)))) => {
+                if older
+                    .as_ref()
+                    .is_none_or(|older| older.epoch() < map.epoch())
+                {
+                    older = Some(map);
+                }
+            }
+            // Nobody is left.
+            Ok(None) if is_last => return older,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// What one node says.
+async fn ask(address: &str, nodes: &Nodes) -> Option<Topology> {
+    let connection = nodes.pool(address, Role::Routed).connection().await.ok()?;
+    let info = query(&connection, "INFO");
+    let slots = query(&connection, "SLOTS");
+    let (info, slots) = tokio::join!(info, slots);
+    match slots? {
+        // It has no cluster, or never heard of any.
+        Value::Error(error) if error.code() == "ERR" => Some(Topology::of_one(address)),
+        slots => Topology::from_slots(slots, address, info.and_then(epoch_of).unwrap_or(0)),
+    }
+}
+
+async fn query(connection: &Connection, subcommand: &str) -> Option<Value> {
+    let request = Command::read("CLUSTER").arg(subcommand).encode().ok()?;
+    connection.send(request.frame).await.ok()?.wait().await.ok()
+}
+
+fn epoch_of(info: Value) -> Option<u64> {
+    let info = info.into_bytes().ok()??;
+    let info = std::str::from_utf8(&info).ok()?;
+    let epoch = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cluster_current_epoch:"))?;
+    epoch.trim().parse().ok()
+}
