@@ -7,9 +7,12 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 
+use crate::batch::{BatchOptions, Batcher};
 use crate::command::{Command, Kind};
 use crate::commands::{self, SetOptions, Ttl};
+use crate::compute::Flights;
 use crate::connection::Role;
+use crate::counter::Counter;
 use crate::discovery::Discovery;
 use crate::error::{Error, Result};
 use crate::hot::{self, HotKeys};
@@ -40,6 +43,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
+    pub(crate) flights: Flights,
     /// Ended with the last clone.
     _tasks: JoinSet<()>,
 }
@@ -84,6 +88,7 @@ impl Client {
         Ok(Self {
             shared: Arc::new(Shared {
                 router,
+                flights: Flights::default(),
                 _tasks: tasks,
             }),
         })
@@ -218,6 +223,20 @@ impl Client {
     /// An empty pipeline.
     pub fn pipeline(&self) -> Pipeline {
         Pipeline::new(Arc::clone(&self.shared.router))
+    }
+
+    /// A buffer for writes, which sends them merged. Needs to be called in the runtime.
+    #[must_use]
+    pub fn batcher(&self, options: BatchOptions) -> Batcher {
+        Batcher::start(self.clone(), options)
+    }
+
+    /// A counter split over `parts` keys, 1 to 1,024; each increment is sent by itself.
+    ///
+    /// # Errors
+    /// Another number of parts, or a name with a `{hash tag}`, which would put all parts into one slot.
+    pub fn counter(&self, name: impl AsRef<[u8]>, parts: usize) -> Result<Counter> {
+        Counter::direct(self.clone(), name.as_ref(), parts)
     }
 
     /// Where the primaries are by the newest map, as `host:port`.

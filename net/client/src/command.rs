@@ -38,6 +38,7 @@ pub struct Command {
     arguments_count: usize,
     key: Option<Bytes>,
     is_refused: bool,
+    is_at_primary: bool,
 }
 
 /// Commands that would change, hold up or end a connection that others use too.
@@ -85,6 +86,7 @@ impl Command {
             arguments: BytesMut::with_capacity(64),
             arguments_count: 0,
             key: None,
+            is_at_primary: false,
             is_refused: REFUSED
                 .iter()
                 .any(|refused| refused.eq_ignore_ascii_case(name)),
@@ -137,6 +139,14 @@ impl Command {
         self.arg(itoa::Buffer::new().format(number))
     }
 
+    /// Has the key's primary answer, whatever [`Options::read_from`](crate::Options::read_from) says and
+    /// even if the key is hot: the read sees all writes that were answered before.
+    #[must_use]
+    pub fn at_primary(mut self) -> Self {
+        self.is_at_primary = true;
+        self
+    }
+
     /// What it is to be sent as.
     pub(crate) fn encode(self) -> Result<Request> {
         if self.is_refused {
@@ -151,6 +161,7 @@ impl Command {
             frame: frame.freeze(),
             kind: self.kind,
             key: self.key,
+            is_at_primary: self.is_at_primary,
         })
     }
 }
@@ -167,6 +178,7 @@ pub(crate) struct Request {
     pub(crate) frame: Bytes,
     pub(crate) kind: Kind,
     pub(crate) key: Option<Bytes>,
+    is_at_primary: bool,
 }
 
 impl Request {
@@ -174,8 +186,9 @@ impl Request {
         self.key.as_deref().map(slot_of)
     }
 
-    pub(crate) fn is_read(&self) -> bool {
-        self.kind == Kind::Read
+    /// Whether a replica, or a node with a copy, may answer it.
+    pub(crate) fn may_be_old(&self) -> bool {
+        self.kind == Kind::Read && !self.is_at_primary
     }
 
     /// Whether it is a GET, the one command that copies of hot keys answer.

@@ -55,9 +55,9 @@ pub enum ErrorKind {
     /// The call makes no sense, and nothing was sent.
     #[error("{0}")]
     InvalidArgument(&'static str),
-    /// A buffered write was given up, since an earlier write of its key failed.
-    #[error("an earlier write of the key failed")]
-    Superseded,
+    /// A buffered increment was not sent, since the set or delete before it failed.
+    #[error("not sent, since the write before it failed")]
+    Skipped,
 }
 
 /// Why a connection could not be opened.

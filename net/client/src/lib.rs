@@ -1,12 +1,14 @@
 //! A client of Fulmar, a distributed in-memory cache.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "being built")]
 
 mod backoff;
+mod batch;
 mod client;
 mod command;
 mod commands;
+mod compute;
 mod connection;
+mod counter;
 mod decode;
 mod discovery;
 mod error;
@@ -24,9 +26,12 @@ mod slot;
 mod topology;
 mod value;
 
+pub use batch::{BatchOptions, Batcher, BufferedWrite, FlushError, WriteFailure};
 pub use client::Client;
 pub use command::{Command, Kind};
 pub use commands::{SetOptions, Ttl};
+pub use compute::ComputeError;
+pub use counter::Counter;
 pub use decode::DecodeError;
 pub use error::{ConnectError, Disconnect, Error, ErrorKind, Result};
 pub use options::{Options, ReadFrom};

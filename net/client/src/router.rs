@@ -213,7 +213,7 @@ impl Router {
                 role: Role::Routed,
             };
         }
-        let is_new_read = request.is_read() && attempts.is_first();
+        let is_new_read = request.may_be_old() && attempts.is_first();
         let has_others = map.nodes().len() > 1;
         if is_new_read && has_others && request.is_get() && self.hot.may_be_read_anywhere(key) {
             return Target {
