@@ -3,6 +3,7 @@
 
 mod backoff;
 mod batch;
+pub mod blocking;
 mod client;
 mod command;
 mod commands;
