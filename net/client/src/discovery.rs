@@ -4,7 +4,7 @@
 //! first map that is not older than the one at hand is taken. Seeds' names are resolved each time, so that a
 //! cluster all of whose addresses changed is found again by them.
 //!
-//! Refreshes are made by one task, when someone asks for one or an interval has passed, and with a pause
+//! Refreshes are made by one task, when someone asks for one, a connection ended, or an interval has passed, and with a pause
 //! between them that grows while nothing changes.
 
 use std::net::SocketAddr;
@@ -30,6 +30,8 @@ const HEAD_START: Duration = Duration::from_millis(100);
 /// Pause between refreshes: at least, and while nothing changes at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// When a map that did not change on trouble is asked for again, at the latest.
+const DECISION_TIME: Duration = Duration::from_secs(2);
 /// Addresses that are asked in one refresh.
 const ASKED_MAX: usize = 256;
 /// Addresses that one seed may stand for.
@@ -41,7 +43,7 @@ pub(crate) struct Discovery {
     nodes: Arc<Nodes>,
     options: Arc<Options>,
     map: RwLock<Arc<Topology>>,
-    wanted: Notify,
+    wanted: Arc<Notify>,
 }
 
 impl Discovery {
@@ -76,12 +78,13 @@ impl Discovery {
             .await
             .map_err(|_| nobody())??;
         let map = RwLock::new(Arc::new(map));
+        let wanted = Arc::clone(nodes.trouble());
         let discovery = Self {
             seeds: seeds.into(),
             nodes,
             options,
             map,
-            wanted: Notify::new(),
+            wanted,
         };
         discovery.forget_others();
         Ok(discovery)
@@ -99,14 +102,23 @@ impl Discovery {
     /// Refreshes for ever.
     pub(crate) async fn run(&self) {
         let mut pause = PAUSE_MIN;
+        let mut wait = self.options.refresh_interval;
         loop {
-            let _ = timeout(self.options.refresh_interval, self.wanted.notified()).await;
+            let is_wanted = timeout(wait, self.wanted.notified()).await.is_ok();
             let has_changed = self.refresh().await;
             pause = if has_changed {
                 PAUSE_MIN
             } else {
                 (pause * 2).min(PAUSE_MAX)
             };
+            // A node was lost, and the cluster has not decided yet what becomes of it.
+            let is_early = is_wanted && !has_changed;
+            wait = if is_early {
+                DECISION_TIME
+            } else {
+                self.options.refresh_interval
+            };
+            wait = wait.min(self.options.refresh_interval);
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
     }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
+use tokio::sync::Notify;
+
 use crate::connection::Role;
 use crate::lock::{read, write};
 use crate::options::Options;
@@ -14,6 +16,7 @@ const ENDPOINTS_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Nodes {
     options: Arc<Options>,
+    trouble: Arc<Notify>,
     endpoints: RwLock<HashMap<Arc<str>, Arc<Endpoint>>>,
 }
 
@@ -26,8 +29,10 @@ struct Endpoint {
 
 impl Nodes {
     pub(crate) fn new(options: Arc<Options>) -> Self {
+        let trouble = Arc::default();
         Self {
             options,
+            trouble,
             endpoints: RwLock::default(),
         }
     }
@@ -40,7 +45,19 @@ impl Nodes {
             Role::Replica => &endpoint.replica,
             Role::Plain => &endpoint.plain,
         };
-        Arc::clone(pool.get_or_init(|| Arc::new(Pool::new(name, role, Arc::clone(&self.options)))))
+        Arc::clone(pool.get_or_init(|| {
+            Arc::new(Pool::new(
+                name,
+                role,
+                Arc::clone(&self.options),
+                Arc::clone(&self.trouble),
+            ))
+        }))
+    }
+
+    /// Is told when a connection ends by itself: its node may have left.
+    pub(crate) fn trouble(&self) -> &Arc<Notify> {
+        &self.trouble
     }
 
     /// Forgets all others. What is on its way on their connections is answered, then they close.

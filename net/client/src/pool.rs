@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backoff::backoff;
@@ -21,6 +22,7 @@ pub(crate) struct Pool {
     places: Box<[Place]>,
     next: AtomicUsize,
     options: Arc<Options>,
+    trouble: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +40,13 @@ struct Attempts {
 }
 
 impl Pool {
-    pub(crate) fn new(address: Arc<str>, role: Role, options: Arc<Options>) -> Self {
+    /// `trouble` is told when a connection ends by itself.
+    pub(crate) fn new(
+        address: Arc<str>,
+        role: Role,
+        options: Arc<Options>,
+        trouble: Arc<Notify>,
+    ) -> Self {
         let places = (0..options.connections_per_node)
             .map(|_| Place::default())
             .collect();
@@ -48,6 +56,7 @@ impl Pool {
             places,
             next: AtomicUsize::new(0),
             options,
+            trouble,
         }
     }
 
@@ -101,7 +110,14 @@ impl Pool {
         if attempts.not_before.is_some_and(|at| Instant::now() < at) {
             return Err(ConnectError::Backoff);
         }
-        match Connection::open(&self.address, self.role, &self.options).await {
+        match Connection::open(
+            &self.address,
+            self.role,
+            &self.options,
+            Arc::clone(&self.trouble),
+        )
+        .await
+        {
             Ok(connection) => {
                 *attempts = Attempts::default();
                 *lock(&self.places[index].open) = Some(connection.clone());
@@ -132,7 +148,12 @@ mod tests {
     use crate::options::Options;
 
     fn pool(address: &str, options: Options) -> Arc<Pool> {
-        Arc::new(Pool::new(address.into(), Role::Plain, Arc::new(options)))
+        Arc::new(Pool::new(
+            address.into(),
+            Role::Plain,
+            Arc::new(options),
+            Arc::default(),
+        ))
     }
 
     async fn until(mut is_so: impl FnMut() -> bool) {

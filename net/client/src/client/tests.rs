@@ -215,6 +215,29 @@ async fn a_cluster_is_found_again_when_all_its_addresses_changed() {
 }
 
 #[tokio::test]
+async fn a_node_that_goes_is_noticed_without_a_call() {
+    let map = Map::default();
+    let (first, second) = (map.node(ok).await, map.node(ok).await);
+    map.set(
+        1,
+        &[
+            (0, 8_000, &[&first.address]),
+            (8_001, 16_383, &[&second.address]),
+        ],
+    );
+    let client = connect(
+        &first,
+        options().refresh_interval(Duration::from_secs(3_600)),
+    )
+    .await;
+    client.get_many(["a", "b", "c"]).await.expect("answered");
+    assert!(first.open() > 0, "it was asked");
+    map.set_all(2, &second.address);
+    drop(first);
+    until(|| client.nodes() == std::slice::from_ref(&second.address)).await;
+}
+
+#[tokio::test]
 async fn an_older_map_is_taken_only_if_nobody_has_a_newer() {
     let (behind, ahead) = (Map::default(), Map::default());
     let left = behind.node(ok).await;

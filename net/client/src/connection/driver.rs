@@ -30,12 +30,12 @@ const LOOKS: u32 = 8;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-/// Runs until all handles are gone and what was sent is answered, or until the connection fails.
+/// Runs until all handles are gone and what was sent is answered, or until the connection fails; why it ended.
 pub(super) async fn drive(
     mut stream: TcpStream,
     mut queue: mpsc::Receiver<Queued>,
     options: Options,
-) {
+) -> Disconnect {
     let in_flight = InFlight::new();
     let answered = Notify::new();
     let idle = Notify::new();
@@ -64,6 +64,7 @@ pub(super) async fn drive(
             was_sent: false,
         }));
     }
+    reason
 }
 
 struct Writer<'d> {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::decode::{DecodeError, Decoder};
@@ -138,10 +138,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to `host:port`, whose name is resolved each time, and says what the connection is for.
+    /// `trouble` is told if it ends before its last handle is gone.
     pub(crate) async fn open(
         address: &str,
         role: Role,
         options: &Options,
+        trouble: Arc<Notify>,
     ) -> Result<Self, ConnectError> {
         let connect = async {
             let mut stream = connect(address)
@@ -154,7 +156,12 @@ impl Connection {
             .await
             .map_err(|_| ConnectError::TimedOut)??;
         let (requests, queue) = mpsc::channel(options.queue_max);
-        tokio::spawn(driver::drive(stream, queue, options.clone()));
+        let options = options.clone();
+        tokio::spawn(async move {
+            if driver::drive(stream, queue, options).await != Disconnect::Dropped {
+                trouble.notify_one();
+            }
+        });
         Ok(Self { requests })
     }
 

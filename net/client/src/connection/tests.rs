@@ -1,8 +1,10 @@
 //! A connection against servers that answer, stand still, lie, or go away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Connection, Lost, Role};
@@ -29,10 +31,12 @@ fn frame(text: &str) -> Bytes {
         .frame
 }
 
+async fn open_to(address: &str, options: &Options) -> Result<Connection, ConnectError> {
+    Connection::open(address, Role::Routed, options, Arc::new(Notify::new())).await
+}
+
 async fn open(server: &FakeServer, options: &Options) -> Connection {
-    Connection::open(&server.address, Role::Routed, options)
-        .await
-        .expect("it listens")
+    open_to(&server.address, options).await.expect("it listens")
 }
 
 async fn echo() -> FakeServer {
@@ -208,7 +212,7 @@ async fn the_last_handle_closes_it_after_the_last_reply() {
 
 #[tokio::test]
 async fn connecting_is_bounded_and_says_why_not() {
-    let refused = Connection::open("127.0.0.1:1", Role::Plain, &options()).await;
+    let refused = open_to("127.0.0.1:1", &options()).await;
     assert!(
         matches!(
             refused,
@@ -221,6 +225,6 @@ async fn connecting_is_bounded_and_says_why_not() {
         .await
         .expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
-    let silent = Connection::open(&address, Role::Plain, &options()).await;
+    let silent = open_to(&address, &options()).await;
     assert!(matches!(silent, Err(ConnectError::TimedOut)), "{silent:?}");
 }
