@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// Longest wait for anything: the machine may be busy with much else.
@@ -27,6 +28,16 @@ pub(crate) struct Node {
 impl Node {
     /// Starts one; its state is below `directory`.
     pub(crate) fn start(directory: &Path, port: u16, join: Option<u16>) -> Self {
+        Self::start_with(directory, port, join, &[])
+    }
+
+    /// Starts one with more flags.
+    pub(crate) fn start_with(
+        directory: &Path,
+        port: u16,
+        join: Option<u16>,
+        flags: &[&str],
+    ) -> Self {
         let log = directory.join(format!("{port}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
         command
@@ -42,6 +53,7 @@ impl Node {
             .args(["--http-port", &http_port(port).to_string()])
             .arg("--node-dir")
             .arg(directory.join(port.to_string()))
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(
                 File::options()
@@ -118,9 +130,13 @@ impl Node {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id()).expect("a pid");
-        let pid = rustix::process::Pid::from_raw(pid).expect("not 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let pid = Pid::from_raw(pid).expect("not 0");
+        rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
     /// Waits until it has ended.
