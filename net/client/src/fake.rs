@@ -145,3 +145,59 @@ async fn serve(mut stream: TcpStream, state: &State) {
         }
     }
 }
+
+/// What all fake nodes say of the cluster; tests change it.
+#[derive(Clone, Default)]
+pub(crate) struct Map(Arc<Mutex<(u64, Vec<Entry>)>>);
+
+/// First and last slot, the primary and its replicas.
+type Entry = (u16, u16, Vec<String>);
+
+impl Map {
+    pub(crate) fn set(&self, epoch: u64, entries: &[(u16, u16, &[&str])]) {
+        let owned = |(first, last, nodes): &(u16, u16, &[&str])| {
+            (
+                *first,
+                *last,
+                nodes.iter().map(|node| (*node).to_owned()).collect(),
+            )
+        };
+        *lock(&self.0) = (epoch, entries.iter().map(owned).collect());
+    }
+
+    /// All slots are at `node`.
+    pub(crate) fn set_all(&self, epoch: u64, node: &str) {
+        self.set(epoch, &[(0, 16_383, &[node])]);
+    }
+
+    fn answer(&self, command: &str) -> Option<Action> {
+        let (epoch, entries) = lock(&self.0).clone();
+        match command {
+            "CLUSTER INFO" => Some(Action::bulk(&format!(
+                "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n"
+            ))),
+            "CLUSTER SLOTS" => {
+                let mut text = format!("*{}\r\n", entries.len());
+                for (first, last, nodes) in entries {
+                    text += &format!("*{}\r\n:{first}\r\n:{last}\r\n", 2 + nodes.len());
+                    for node in nodes {
+                        let (host, port) = node.rsplit_once(':').expect("an address");
+                        text += &format!("*2\r\n${}\r\n{host}\r\n:{port}\r\n", host.len());
+                    }
+                }
+                Some(Action::reply(text))
+            }
+            _ => None,
+        }
+    }
+
+    /// A node that knows this map and answers all else by the script.
+    pub(crate) async fn node(
+        &self,
+        script: impl Fn(&str) -> Action + Send + Sync + 'static,
+    ) -> FakeServer {
+        let map = self.clone();
+        FakeServer::start(move |command| map.answer(command).unwrap_or_else(|| script(command)))
+            .await
+    }
+}

@@ -68,34 +68,29 @@ impl Buffer {
     }
 
     /// Merges a write. An empty buffer takes one of any size.
-    pub(crate) fn add(&mut self, key: &Bytes, write: Write) -> Result<(), Refusal> {
-        let old = self.entries.get(key);
-        let growth = growth(key, old, &write);
-        let lacks_items = old.is_none() && self.entries.len() >= self.items_max;
-        let lacks_bytes = growth > 0 && self.bytes + growth > self.bytes_max;
-        if !self.is_empty() && (lacks_items || lacks_bytes) {
-            return Err(Refusal::Full(write));
-        }
-        let mut merged = self.entries.get(key).cloned().unwrap_or_default();
-        match write {
-            Write::Increment(by) => {
-                let sum = merged
-                    .increment
-                    .unwrap_or(0)
-                    .checked_add(by)
-                    .ok_or(Refusal::Overflow)?;
-                merged.increment = Some(sum);
-            }
-            first => {
-                merged = Merged {
-                    first: Some(first),
-                    increment: None,
+    pub(crate) fn add(&mut self, key: &[u8], write: Write) -> Result<(), Refusal> {
+        let old = self.entries.get_mut(key);
+        let size_before = old.as_ref().map_or(0, |old| old.size(key));
+        let size_after = match &write {
+            Write::Increment(_) if old.is_some() => size_before,
+            write => ENTRY_BYTES + key.len() + write.value_bytes(),
+        };
+        let bytes = self.bytes - size_before + size_after;
+        let lacks_bytes = bytes > self.bytes_max && size_after > size_before;
+        match old {
+            Some(_) if lacks_bytes => return Err(Refusal::Full(write)),
+            Some(merged) => merged.add(write)?,
+            None => {
+                let lacks_items = self.entries.len() >= self.items_max;
+                if !self.entries.is_empty() && (lacks_items || lacks_bytes) {
+                    return Err(Refusal::Full(write));
                 }
+                let mut merged = Merged::default();
+                merged.add(write)?;
+                self.entries.insert(Bytes::copy_from_slice(key), merged);
             }
         }
-        let old_bytes = self.entries.get(key).map_or(0, |old| size(key, old));
-        self.bytes = self.bytes - old_bytes + size(key, &merged);
-        self.entries.insert(key.clone(), merged);
+        self.bytes = bytes;
         Ok(())
     }
 
@@ -106,26 +101,34 @@ impl Buffer {
     }
 }
 
-fn size(key: &Bytes, merged: &Merged) -> usize {
-    let value = merged.first.as_ref().map_or(0, value_bytes);
-    ENTRY_BYTES + key.len() + value
-}
+impl Merged {
+    fn add(&mut self, write: Write) -> Result<(), Refusal> {
+        match write {
+            Write::Increment(by) => {
+                let sum = self.increment.unwrap_or(0).checked_add(by);
+                self.increment = Some(sum.ok_or(Refusal::Overflow)?);
+            }
+            first => {
+                *self = Self {
+                    first: Some(first),
+                    increment: None,
+                }
+            }
+        }
+        Ok(())
+    }
 
-fn value_bytes(write: &Write) -> usize {
-    match write {
-        Write::Set { value, .. } => value.len(),
-        Write::Delete | Write::Increment(_) => 0,
+    fn size(&self, key: &[u8]) -> usize {
+        ENTRY_BYTES + key.len() + self.first.as_ref().map_or(0, Write::value_bytes)
     }
 }
 
-/// How many bytes more there are with the write than before.
-fn growth(key: &Bytes, old: Option<&Merged>, write: &Write) -> usize {
-    let Some(old) = old else {
-        return ENTRY_BYTES + key.len() + value_bytes(write);
-    };
-    match write {
-        Write::Increment(_) => 0,
-        first => value_bytes(first).saturating_sub(old.first.as_ref().map_or(0, value_bytes)),
+impl Write {
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Set { value, .. } => value.len(),
+            Self::Delete | Self::Increment(_) => 0,
+        }
     }
 }
 

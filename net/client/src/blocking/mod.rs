@@ -16,6 +16,9 @@
 //! }
 //! ```
 
+mod pipeline;
+mod writes;
+
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +26,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime;
 
-use crate::batch::{BatchOptions, FlushError};
+use crate::batch::BatchOptions;
 use crate::command::Command;
 use crate::commands::{SetOptions, Ttl};
 use crate::compute::ComputeError;
 use crate::error::{ConnectError, Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::value::Value;
+
+pub use pipeline::Pipeline;
+pub use writes::{Batcher, Counter};
 
 /// The runtime; its thread ends with the last handle that uses it.
 #[derive(Debug)]
@@ -218,134 +224,6 @@ impl Client {
     #[must_use]
     pub fn hot_keys_count(&self) -> usize {
         self.client.hot_keys_count()
-    }
-}
-
-/// [`crate::Pipeline`], blocking.
-#[derive(Debug)]
-#[must_use = "nothing is sent before `execute`"]
-pub struct Pipeline {
-    pipeline: crate::Pipeline,
-    runtime: Arc<Runtime>,
-}
-
-impl Pipeline {
-    /// Appends any command.
-    pub fn command(mut self, command: Command) -> Self {
-        self.pipeline = self.pipeline.command(command);
-        self
-    }
-
-    /// Appends a GET.
-    pub fn get(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.pipeline = self.pipeline.get(key);
-        self
-    }
-
-    /// Appends a SET.
-    pub fn set(mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.pipeline = self.pipeline.set(key, value);
-        self
-    }
-
-    /// Appends a SET with a TTL, or on a condition.
-    pub fn set_with(
-        mut self,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-        options: SetOptions,
-    ) -> Self {
-        self.pipeline = self.pipeline.set_with(key, value, options);
-        self
-    }
-
-    /// Appends a DEL.
-    pub fn delete(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.pipeline = self.pipeline.delete(key);
-        self
-    }
-
-    /// Appends an INCRBY.
-    pub fn increment(mut self, key: impl AsRef<[u8]>, by: i64) -> Self {
-        self.pipeline = self.pipeline.increment(key, by);
-        self
-    }
-
-    /// Sends them: one result for each, in order.
-    pub fn execute(self) -> Vec<Result<Value>> {
-        let Self { pipeline, runtime } = self;
-        runtime.run(pipeline.execute())
-    }
-}
-
-/// [`crate::Batcher`], blocking: its rules, bounds and what is lost are there.
-#[derive(Clone, Debug)]
-pub struct Batcher {
-    batcher: crate::Batcher,
-    runtime: Arc<Runtime>,
-}
-
-/// Each method is that of the same name of [`crate::Batcher`], with its bounds and errors.
-#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
-impl Batcher {
-    /// Buffers a SET.
-    pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.runtime.run(self.batcher.set(key, value))
-    }
-
-    /// Buffers a SET with a TTL.
-    pub fn set_with_ttl(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-        ttl: Duration,
-    ) -> Result<()> {
-        self.runtime.run(self.batcher.set_with_ttl(key, value, ttl))
-    }
-
-    /// Buffers a DEL.
-    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.runtime.run(self.batcher.delete(key))
-    }
-
-    /// Buffers an increment.
-    pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Result<()> {
-        self.runtime.run(self.batcher.increment(key, by))
-    }
-
-    /// A counter whose increments go through this batcher.
-    pub fn counter(&self, name: impl AsRef<[u8]>, parts: usize) -> Result<Counter> {
-        let counter = self.batcher.counter(name, parts)?;
-        Ok(Counter {
-            counter,
-            runtime: Arc::clone(&self.runtime),
-        })
-    }
-
-    /// Sends what is buffered, and waits until it is answered.
-    pub fn flush(&self) -> std::result::Result<(), FlushError> {
-        self.runtime.run(self.batcher.flush())
-    }
-}
-
-/// [`crate::Counter`], blocking.
-#[derive(Clone, Debug)]
-pub struct Counter {
-    counter: crate::Counter,
-    runtime: Arc<Runtime>,
-}
-
-/// Each method is that of the same name of [`crate::Counter`], with its errors.
-#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
-impl Counter {
-    /// Adds to the counter.
-    pub fn increment(&self, by: i64) -> Result<()> {
-        self.runtime.run(self.counter.increment(by))
-    }
-
-    /// The sum of the parts.
-    pub fn get(&self) -> Result<i64> {
-        self.runtime.run(self.counter.get())
     }
 }
 

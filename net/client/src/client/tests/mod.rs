@@ -1,6 +1,8 @@
 //! The client against servers that do as they are told: who is asked, how often, and what comes of it.
 
-use std::sync::{Arc, Mutex};
+mod reads;
+
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,66 +10,13 @@ use tokio::time::Instant;
 use super::Client;
 use crate::command::Command;
 use crate::error::ErrorKind;
-use crate::fake::{Action, FakeServer};
+use crate::fake::{Action, FakeServer, Map};
 use crate::lock::lock;
-use crate::options::{Options, ReadFrom};
+use crate::options::Options;
 use crate::slot::slot_of;
 use crate::value::Value;
 
 const SHORT: Duration = Duration::from_millis(100);
-
-/// What all fake nodes say of the cluster; tests change it.
-#[derive(Clone, Default)]
-struct Map(Arc<Mutex<(u64, Vec<Entry>)>>);
-
-/// First and last slot, the primary and its replicas.
-type Entry = (u16, u16, Vec<String>);
-
-impl Map {
-    fn set(&self, epoch: u64, entries: &[(u16, u16, &[&str])]) {
-        let owned = |(first, last, nodes): &(u16, u16, &[&str])| {
-            (
-                *first,
-                *last,
-                nodes.iter().map(|node| (*node).to_owned()).collect(),
-            )
-        };
-        *lock(&self.0) = (epoch, entries.iter().map(owned).collect());
-    }
-
-    /// All slots are at `node`.
-    fn set_all(&self, epoch: u64, node: &str) {
-        self.set(epoch, &[(0, 16_383, &[node])]);
-    }
-
-    fn answer(&self, command: &str) -> Option<Action> {
-        let (epoch, entries) = lock(&self.0).clone();
-        match command {
-            "CLUSTER INFO" => Some(Action::bulk(&format!(
-                "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n"
-            ))),
-            "CLUSTER SLOTS" => {
-                let mut text = format!("*{}\r\n", entries.len());
-                for (first, last, nodes) in entries {
-                    text += &format!("*{}\r\n:{first}\r\n:{last}\r\n", 2 + nodes.len());
-                    for node in nodes {
-                        let (host, port) = node.rsplit_once(':').expect("an address");
-                        text += &format!("*2\r\n${}\r\n{host}\r\n:{port}\r\n", host.len());
-                    }
-                }
-                Some(Action::reply(text))
-            }
-            _ => None,
-        }
-    }
-
-    /// A node that knows this map and answers all else by the script.
-    async fn node(&self, script: impl Fn(&str) -> Action + Send + Sync + 'static) -> FakeServer {
-        let map = self.clone();
-        FakeServer::start(move |command| map.answer(command).unwrap_or_else(|| script(command)))
-            .await
-    }
-}
 
 /// What came, but for questions about the cluster.
 fn commands(server: &FakeServer) -> Vec<String> {
@@ -368,71 +317,6 @@ async fn an_increment_in_a_pipeline_is_sent_once() {
             .filter(|command| *command == "INCRBY b 1")
             .count()
             <= 1
-    );
-}
-
-#[tokio::test]
-async fn replicas_answer_reads_and_the_primary_when_they_do_not() {
-    let map = Map::default();
-    let primary = map.node(|_| Action::bulk("primary")).await;
-    let replica = map.node(|_| Action::bulk("replica")).await;
-    map.set(1, &[(0, 16_383, &[&primary.address, &replica.address])]);
-    let client = connect(&primary, options().read_from(ReadFrom::Replica)).await;
-    let get = async || client.get("k").await.expect("answered").expect("there");
-    assert_eq!(get().await, "replica");
-    drop(replica);
-    until(|| commands(&primary).is_empty()).await;
-    assert_eq!(get().await, "primary");
-    let any = connect(&primary, options().read_from(ReadFrom::Any)).await;
-    assert!(any.get("k").await.is_ok());
-}
-
-#[tokio::test]
-async fn reads_of_hot_keys_go_to_all_nodes() {
-    let map = Map::default();
-    let script = |name: &'static str| {
-        move |command: &str| match command {
-            "HOTKEYS GET" => {
-                Action::reply("*2\r\n$19\r\nby-reads-per-second\r\n*2\r\n$3\r\nhot\r\n:5000\r\n")
-            }
-            "SET hot 1" => ok(command),
-            _ => Action::bulk(name),
-        }
-    };
-    let (first, second) = (
-        map.node(script("first")).await,
-        map.node(script("second")).await,
-    );
-    // Slot 16,383 is the second node's, all others are the first's.
-    map.set(
-        1,
-        &[
-            (0, 16_382, &[&first.address]),
-            (16_383, 16_383, &[&second.address]),
-        ],
-    );
-    let client = connect(&first, options().hot_keys_interval(Some(SHORT))).await;
-    until(|| client.hot_keys_count() == 1).await;
-    let count_second = async || {
-        let mut count = 0;
-        for _ in 0..100 {
-            count +=
-                usize::from(client.get("hot").await.expect("answered").expect("there") == "second");
-        }
-        count
-    };
-    tokio::time::sleep(Duration::from_millis(1_050)).await;
-    let count = count_second().await;
-    assert!((20..=80).contains(&count), "{count}");
-    client.set("hot", "1").await.expect("stored");
-    assert_eq!(
-        count_second().await,
-        0,
-        "what it wrote it reads at the owner"
-    );
-    assert_eq!(
-        client.get("cold").await.expect("answered").expect("there"),
-        "first"
     );
 }
 
