@@ -91,16 +91,12 @@ impl Crowd {
             tokio::time::sleep(2 * PAUSE).await;
             stuck = count_stuck(&self.workers);
         }
-        let Summary {
-            calls,
-            errors,
-            doubtful,
-            longest,
-        } = Summary::of(&self.workers);
+        let summary = Summary::of(&self.workers);
         eprintln!(
-            "{after}: all served after {:?}; {calls} calls, {errors} errors, {doubtful} doubtful, longest {longest:?}",
+            "{after}, all served after {:?}: {summary}",
             started.elapsed()
         );
+        let longest = summary.longest;
         assert!(longest < TIMEOUT + SLACK, "{longest:?}");
     }
 
@@ -266,15 +262,9 @@ fn threads(cluster: &Cluster) {
         std::thread::sleep(5 * PAUSE);
         is_over.store(true, Ordering::Relaxed);
     });
-    let Summary {
-        calls,
-        errors,
-        doubtful,
-        longest,
-    } = Summary::of(&workers);
-    eprintln!(
-        "threads, a node paused: {calls} calls, {errors} errors, {doubtful} doubtful, longest {longest:?}"
-    );
+    let summary = Summary::of(&workers);
+    eprintln!("threads, a node paused: {summary}");
+    let longest = summary.longest;
     assert!(longest < TIMEOUT + SLACK, "{longest:?}");
     for (index, worker) in workers.iter().enumerate() {
         worker.check_reply(client.increment(key(index), 0).expect("answered"), false);

@@ -1,5 +1,8 @@
 //! Many who call at once, each with a number of its own to count, and what they saw.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,8 @@ pub(crate) struct Worker {
     calls: AtomicU64,
     errors: AtomicU64,
     longest_ms: AtomicU64,
+    /// How often each error came.
+    texts: Mutex<BTreeMap<String, u64>>,
     /// Since it was last asked for.
     has_succeeded: AtomicBool,
 }
@@ -32,6 +37,8 @@ impl Worker {
             }
             Err(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
+                let mut texts = self.texts.lock().expect("nobody panics with it");
+                *texts.entry(error.to_string()).or_default() += 1;
                 let is_doubtful = error.may_have_been_applied();
                 assert!(
                     is_increment || !is_doubtful,
@@ -66,6 +73,7 @@ pub(crate) struct Summary {
     pub(crate) errors: u64,
     pub(crate) doubtful: i64,
     pub(crate) longest: Duration,
+    pub(crate) texts: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -80,7 +88,14 @@ impl Summary {
             .iter()
             .map(|worker| worker.longest_ms.load(Ordering::Relaxed))
             .max();
+        let mut texts = BTreeMap::new();
+        for worker in workers {
+            for (text, count) in worker.texts.lock().expect("nobody panics with it").iter() {
+                *texts.entry(text.clone()).or_default() += count;
+            }
+        }
         Self {
+            texts,
             calls: sum(|worker| &worker.calls),
             errors: sum(|worker| &worker.errors),
             doubtful: workers
@@ -89,6 +104,25 @@ impl Summary {
                 .sum(),
             longest: Duration::from_millis(longest.unwrap_or(0)),
         }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            calls,
+            errors,
+            doubtful,
+            longest,
+            ..
+        } = self;
+        write!(
+            f,
+            "{calls} calls, longest {longest:?}, {errors} errors of which {doubtful} doubtful"
+        )?;
+        self.texts
+            .iter()
+            .try_for_each(|(text, count)| write!(f, "\n    {count} x {text}"))
     }
 }
 

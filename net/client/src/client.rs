@@ -53,7 +53,7 @@ impl Client {
     /// resolved again whenever the cluster has to be found anew.
     ///
     /// # Errors
-    /// No seed answered in time.
+    /// No seed answered within [`Options::timeout`], for which they are tried.
     pub async fn connect<S: Into<String>>(seeds: impl IntoIterator<Item = S>) -> Result<Self> {
         Self::connect_with(seeds, Options::default()).await
     }
@@ -61,7 +61,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// No seed answered in time, or there is none.
+    /// No seed answered within [`Options::timeout`], for which they are tried, or there is none.
     pub async fn connect_with<S: Into<String>>(
         seeds: impl IntoIterator<Item = S>,
         options: Options,
@@ -225,7 +225,10 @@ impl Client {
         Pipeline::new(Arc::clone(&self.shared.router))
     }
 
-    /// A buffer for writes, which sends them merged. Needs to be called in the runtime.
+    /// A buffer for writes, which sends them merged.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn batcher(&self, options: BatchOptions) -> Batcher {
         Batcher::start(self.clone(), options)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::command::Command;
 use crate::connection::{Connection, Role};
@@ -53,30 +53,21 @@ impl Discovery {
         nodes: Arc<Nodes>,
         options: Arc<Options>,
     ) -> Result<Self> {
-        let nobody = || {
-            let address = seeds.join(", ").into();
-            Error::new(ErrorKind::Unreachable {
-                address,
-                reason: ConnectError::TimedOut,
-            })
-        };
-        let asked = async {
-            let mut attempt = Err(nobody());
+        let deadline = Instant::now() + options.timeout;
+        let map = loop {
+            let addresses = resolve(&seeds).await;
+            let found = timeout_at(deadline, find(addresses, &nodes, &options, 0)).await;
+            let reason = match found.unwrap_or(Err(ConnectError::TimedOut)) {
+                Ok(map) => break map,
+                Err(reason) => reason,
+            };
             // A seed that is just starting is given the time.
-            while attempt.is_err() {
-                let addresses = resolve(&seeds).await;
-                attempt = find(addresses, &nodes, &options, 0)
-                    .await
-                    .ok_or_else(nobody);
-                if attempt.is_err() {
-                    sleep(PAUSE_MAX).await;
-                }
+            if Instant::now() + PAUSE_MAX >= deadline {
+                let address = seeds.join(", ").into();
+                return Err(Error::new(ErrorKind::Unreachable { address, reason }));
             }
-            attempt
+            sleep(PAUSE_MAX).await;
         };
-        let map = timeout(options.timeout, asked)
-            .await
-            .map_err(|_| nobody())??;
         let map = RwLock::new(Arc::new(map));
         let wanted = Arc::clone(nodes.trouble());
         let discovery = Self {
@@ -126,14 +117,8 @@ impl Discovery {
     /// Whether there was another map.
     async fn refresh(&self) -> bool {
         let old = self.map();
-        let Some(new) = find(
-            self.addresses(&old).await,
-            &self.nodes,
-            &self.options,
-            old.epoch(),
-        )
-        .await
-        else {
+        let addresses = self.addresses(&old).await;
+        let Ok(new) = find(addresses, &self.nodes, &self.options, old.epoch()).await else {
             return false;
         };
         let has_changed = new != *old;
@@ -185,53 +170,62 @@ async fn resolve(seeds: &[String]) -> Vec<String> {
     addresses
 }
 
-/// The first map that is of this epoch or later; else the latest that anybody has.
+/// The first map that is of this epoch or later; else the latest that anybody has. If nobody has any: why one
+/// of them has none.
 async fn find(
     mut addresses: Vec<String>,
     nodes: &Arc<Nodes>,
     options: &Options,
     epoch: u64,
-) -> Option<Topology> {
+) -> std::result::Result<Topology, ConnectError> {
     addresses.truncate(ASKED_MAX);
     let longest = options.connect_timeout + options.reply_timeout;
     let mut waiting = addresses.into_iter();
-    let mut asked: JoinSet<Option<Topology>> = JoinSet::new();
-    let mut older: Option<Topology> = None;
+    let mut asked = JoinSet::new();
+    let mut best = Err(ConnectError::TimedOut);
     loop {
         let next = waiting.next();
         let is_last = next.is_none();
         if let Some(address) = next {
             let nodes = Arc::clone(nodes);
-            asked.spawn(async move { timeout(longest, ask(&address, &nodes)).await.ok()? });
+            asked.spawn(async move { timeout(longest, ask(&address, &nodes)).await });
         }
         let until = Instant::now() + if is_last { longest } else { HEAD_START };
-        match tokio::time::timeout_at(until, asked.join_next()).await {
-            Ok(Some(Ok(Some(map)))) if map.epoch() >= epoch => return Some(map),
-            Ok(Some(Ok(Some(map)))) => {
-                if older
-                    .as_ref()
-                    .is_none_or(|older| older.epoch() < map.epoch())
-                {
-                    older = Some(map);
-                }
-            }
+        match timeout_at(until, asked.join_next()).await {
+            Ok(Some(Ok(Ok(Ok(map))))) if map.epoch() >= epoch => return Ok(map),
+            Ok(Some(Ok(Ok(answer)))) => best = better(best, answer),
             // Nobody is left.
-            Ok(None) if is_last => return older,
+            Ok(None) if is_last => return best,
             Ok(_) | Err(_) => {}
         }
     }
 }
 
+type Answer = std::result::Result<Topology, ConnectError>;
+
+fn better(one: Answer, other: Answer) -> Answer {
+    match (&one, &other) {
+        (Ok(map), Ok(other_map)) if map.epoch() < other_map.epoch() => other,
+        (Ok(_), _) | (_, Err(ConnectError::Backoff)) => one,
+        (Err(_), _) => other,
+    }
+}
+
 /// What one node says.
-async fn ask(address: &str, nodes: &Nodes) -> Option<Topology> {
-    let connection = nodes.pool(address, Role::Routed).connection().await.ok()?;
-    let info = query(&connection, "INFO");
-    let slots = query(&connection, "SLOTS");
-    let (info, slots) = tokio::join!(info, slots);
-    match slots? {
+async fn ask(address: &str, nodes: &Nodes) -> Answer {
+    let connection = nodes.pool(address, Role::Routed).connection().await;
+    let connection = connection.map_err(|error| match error.kind() {
+        ErrorKind::Unreachable { reason, .. } => *reason,
+        _ => ConnectError::TimedOut,
+    })?;
+    let (info, slots) = tokio::join!(query(&connection, "INFO"), query(&connection, "SLOTS"));
+    match slots.ok_or(ConnectError::TimedOut)? {
         // It has no cluster, or never heard of any.
-        Value::Error(error) if error.code() == "ERR" => Some(Topology::of_one(address)),
-        slots => Topology::from_slots(slots, address, info.and_then(epoch_of).unwrap_or(0)),
+        Value::Error(error) if error.code() == "ERR" => Ok(Topology::of_one(address)),
+        slots => {
+            let epoch = info.and_then(epoch_of).unwrap_or(0);
+            Topology::from_slots(slots, address, epoch).ok_or(ConnectError::NoMap)
+        }
     }
 }
 

@@ -79,6 +79,9 @@ pub enum ConnectError {
     /// What it answered is not RESP.
     #[error("{0}")]
     NotResp(DecodeError),
+    /// It has no map of its cluster, or a malformed one.
+    #[error("the server has no map of its cluster")]
+    NoMap,
 }
 
 /// Why an open connection ended.

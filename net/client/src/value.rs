@@ -4,11 +4,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// A reply. The `From`-like conversions of it are the methods that begin with `into_`.
+/// A reply.
 ///
 /// Bytes in it share the buffer that they were read into: a small one that is kept for long may keep up to
 /// 64 KiB alive, and is better copied then.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Value {
     /// Nothing is there.
     Null,
