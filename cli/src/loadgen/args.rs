@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONNECTIONS_MAX: i64 = 1_000_000;
 /// Most threads.
 const THREADS_MAX: i64 = 1_024;
+/// Most keys of a counter.
+const COUNTER_PARTS_MAX: i64 = 1_024;
 /// Most turns of each target.
 const ROUNDS_MAX: i64 = 1_000;
 /// Most requests in flight on one connection.
@@ -51,6 +53,20 @@ pub(crate) struct Args {
     /// Protocol spoken with the target.
     #[arg(long, value_enum, default_value_t = Protocol::Resp)]
     pub(crate) protocol: Protocol,
+
+    /// Go through the client library: the target's nodes are where it begins, and it finds the others. Each
+    /// connection is --pipeline callers then, and a call that fails ends nothing.
+    #[arg(long)]
+    pub(crate) cluster: bool,
+
+    /// With --cluster: gather writes for so long; their latency is that of the buffer.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_duration_nonzero)]
+    pub(crate) batch: Option<Duration>,
+
+    /// With --cluster: split each counter over so many keys.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=COUNTER_PARTS_MAX))]
+    pub(crate) counter_parts: u32,
 
     /// Connections in total, spread evenly over the threads.
     #[arg(long, short = 'c', value_name = "N", default_value_t = 50,
@@ -113,8 +129,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration_nonzero)]
     pub(crate) hot_shift: Option<Duration>,
 
-    /// Writes to reads; 0:1 only reads, 1:0 only writes.
-    #[arg(long, value_name = "SET:GET", default_value = "1:10", value_parser = Ratio::parse)]
+    /// Writes to reads to increments of counters (`counter:N`, N below --keys); 0:1 only reads, 0:0:1 only
+    /// increments.
+    #[arg(long, value_name = "SET:GET[:INCR]", default_value = "1:10", value_parser = Ratio::parse)]
     pub(crate) ratio: Ratio,
 
     /// Time to live of every written key, in seconds (or e.g. 500ms).
@@ -203,23 +220,30 @@ pub(crate) struct Ratio {
     pub(crate) sets: u32,
     /// Parts that are reads.
     pub(crate) gets: u32,
+    /// Parts that are increments.
+    pub(crate) increments: u32,
 }
 
 impl Ratio {
     fn parse(text: &str) -> Result<Self, String> {
-        let parts = text.split_once(':').and_then(|(sets, gets)| {
-            Some(Self {
-                sets: sets.parse().ok()?,
-                gets: gets.parse().ok()?,
-            })
-        });
-        match parts {
-            Some(Self { sets: 0, gets: 0 }) => Err("one side must be above zero".to_owned()),
-            Some(ratio) => Ok(ratio),
-            None => Err(format!(
-                "'{text}' is not a ratio (SET:GET, whole numbers, e.g. 1:10)"
-            )),
+        let parts: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
+        let (sets, gets, increments) = match parts.as_deref() {
+            Some(&[sets, gets]) => (sets, gets, 0),
+            Some(&[sets, gets, increments]) => (sets, gets, increments),
+            _ => {
+                return Err(format!(
+                    "'{text}' is not a ratio (SET:GET or SET:GET:INCR, whole numbers, e.g. 1:10)"
+                ));
+            }
+        };
+        if (sets, gets, increments) == (0, 0, 0) {
+            return Err("one side must be above zero".to_owned());
         }
+        Ok(Self {
+            sets,
+            gets,
+            increments,
+        })
     }
 }
 
@@ -274,9 +298,17 @@ mod tests {
 
     #[test]
     fn ratios_are_read() {
-        assert_eq!(Ratio::parse("1:10"), Ok(Ratio { sets: 1, gets: 10 }));
-        assert_eq!(Ratio::parse("0:1"), Ok(Ratio { sets: 0, gets: 1 }));
-        for text in ["", ":", "1", "1:", "-1:2", "1:2:3", "0:0"] {
+        let ratio = |sets, gets, increments| {
+            Ok(Ratio {
+                sets,
+                gets,
+                increments,
+            })
+        };
+        assert_eq!(Ratio::parse("1:10"), ratio(1, 10, 0));
+        assert_eq!(Ratio::parse("0:1"), ratio(0, 1, 0));
+        assert_eq!(Ratio::parse("1:2:3"), ratio(1, 2, 3));
+        for text in ["", ":", "1", "1:", "-1:2", "1:2:3:4", "0:0", "0:0:0"] {
             assert!(Ratio::parse(text).is_err(), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Ratio};
 use crate::units::nanos;
-use crate::wire::{Operation, Requests, Ttl};
+use crate::wire::{Operation, Protocol, Requests, Ttl};
 use crate::workload::{KEY_BYTES_MAX, KeyChooser, KeyFormat, Rate, Values};
 use rand::Rng;
 use std::collections::BTreeSet;
@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) values: Values,
     /// Encodes requests.
     pub(crate) request_encoder: Requests,
+    /// If the load goes through the client library: how.
+    pub(crate) library: Option<Library>,
     /// Whether progress is printed without a terminal too.
     pub(crate) progress: bool,
 }
@@ -100,6 +102,15 @@ impl Config {
         if args.key_size > KEY_BYTES_MAX {
             return Err(format!("--key-size is at most {KEY_BYTES_MAX} bytes"));
         }
+        if args.cluster && args.protocol == Protocol::Http {
+            return Err("--cluster speaks RESP".to_owned());
+        }
+        if !args.cluster && (args.batch.is_some() || args.counter_parts > 1) {
+            return Err("--batch and --counter-parts need --cluster".to_owned());
+        }
+        if args.ratio.increments > 0 && args.protocol == Protocol::Http {
+            return Err("--protocol http has no increments".to_owned());
+        }
         let key_bytes = usize::try_from(args.key_size).expect("checked against KEY_BYTES_MAX");
         let key_format = KeyFormat::new(key_bytes, args.keys)?;
         let ttl = args.ttl.map(Ttl::new).transpose()?;
@@ -132,10 +143,20 @@ impl Config {
             operations: OperationChooser::new(args.ratio),
             values: Values::new(args.value_size, args.seed),
             request_encoder: Requests::new(args.protocol, first_target, key_format, ttl),
+            library: args.cluster.then_some(Library {
+                ttl: args.ttl,
+                batch_window: args.batch,
+                counter_parts: to_usize(args.counter_parts),
+            }),
             name: name.to_owned(),
             target: target.to_owned(),
             progress: args.progress,
         })
+    }
+
+    /// Connections of a thread, or with the client library its callers.
+    pub(crate) fn share_of(&self, thread: usize) -> usize {
+        self.connections / self.threads + usize::from(thread < self.connections % self.threads)
     }
 
     /// Each HOST:PORT.
@@ -173,36 +194,43 @@ impl Config {
     }
 }
 
-/// Draws whether a request reads or writes.
+/// What the client library is to do with the load.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum OperationChooser {
-    /// No draw needed.
-    Always(Operation),
-    /// A write when 32 random bits are below this.
-    Mixed { set_below: u32 },
+pub(crate) struct Library {
+    /// Time to live of what is written.
+    pub(crate) ttl: Option<Duration>,
+    /// Writes are gathered for so long.
+    pub(crate) batch_window: Option<Duration>,
+    /// Keys over which a counter is split.
+    pub(crate) counter_parts: usize,
+}
+
+/// Draws whether a request reads, writes or increments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OperationChooser {
+    /// Of 32 random bits: below this it is a write,
+    set_below: u64,
+    /// and below this a read.
+    get_below: u64,
 }
 
 impl OperationChooser {
     fn new(ratio: Ratio) -> Self {
-        let parts = u64::from(ratio.sets) + u64::from(ratio.gets);
-        match (ratio.sets, ratio.gets) {
-            (0, _) => Self::Always(Operation::Get),
-            (_, 0) => Self::Always(Operation::Set),
-            (sets, _) => {
-                let bound = (u64::from(sets) << 32) / parts;
-                Self::Mixed {
-                    set_below: u32::try_from(bound).expect("gets are not zero"),
-                }
-            }
+        let [sets, gets, increments] = [ratio.sets, ratio.gets, ratio.increments].map(u64::from);
+        let parts = sets + gets + increments;
+        let bound = |part: u64| (part << 32) / parts;
+        Self {
+            set_below: bound(sets),
+            get_below: bound(sets + gets),
         }
     }
 
     /// Draws the operation of one request.
     pub(crate) fn choose(self, rng: &mut impl Rng) -> Operation {
-        match self {
-            Self::Always(operation) => operation,
-            Self::Mixed { set_below } if rng.random::<u32>() < set_below => Operation::Set,
-            Self::Mixed { .. } => Operation::Get,
+        match u64::from(rng.random::<u32>()) {
+            drawn if drawn < self.set_below => Operation::Set,
+            drawn if drawn < self.get_below => Operation::Get,
+            _ => Operation::Incr,
         }
     }
 }
@@ -261,6 +289,10 @@ mod tests {
             "--target host:99999",
             "--key-size 5 --keys 1000000",
             "--key-size 16KiB",
+            "--protocol http --ratio 0:0:1",
+            "--protocol http --cluster",
+            "--batch 75ms",
+            "--counter-parts 10",
             "--target =host:1",
             "--target host:1 --target host:1",
             "--target a=host:1 --target a=host:2",
@@ -297,16 +329,26 @@ mod tests {
 
     #[test]
     fn operations_come_in_their_ratio() {
-        let chooser = OperationChooser::new(Ratio { sets: 1, gets: 9 });
+        let chooser = |sets, gets, increments| {
+            OperationChooser::new(Ratio {
+                sets,
+                gets,
+                increments,
+            })
+        };
         let mut rng = SmallRng::seed_from_u64(1);
-        let sets = (0..100_000)
-            .filter(|_| chooser.choose(&mut rng) == Operation::Set)
-            .count();
-        assert!((9_600..10_400).contains(&sets), "{sets}");
-        let only = OperationChooser::new(Ratio {
-            sets: u32::MAX,
-            gets: 0,
-        });
-        assert!((0..1_000).all(|_| only.choose(&mut rng) == Operation::Set));
+        let mixed = chooser(1, 7, 2);
+        let drawn: Vec<Operation> = (0..100_000).map(|_| mixed.choose(&mut rng)).collect();
+        let count = |operation| drawn.iter().filter(|&&one| one == operation).count();
+        assert!((9_600..10_400).contains(&count(Operation::Set)));
+        assert!((19_600..20_400).contains(&count(Operation::Incr)));
+        let most = u32::MAX;
+        for (only, operation) in [
+            (chooser(most, 0, 0), Operation::Set),
+            (chooser(0, most, 0), Operation::Get),
+            (chooser(0, 0, most), Operation::Incr),
+        ] {
+            assert!((0..1_000).all(|_| only.choose(&mut rng) == operation));
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! `workload`, `wire` and `report` are pure except for writing their output; `drive` is the only
-//! part that touches sockets, clocks and threads. Nothing here depends on the server's crates.
+//! part that touches sockets, clocks and threads. Of the project's crates it uses the client's alone.
 
 mod args;
 mod config;

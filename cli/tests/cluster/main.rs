@@ -224,3 +224,51 @@ fn a_cluster_client_follows_its_keys() {
     // A connection of this client does not ask for the map again when a node refuses to be connected to.
     check(&mut client.get_connection().expect("it listens"));
 }
+
+#[test]
+fn loadgen_goes_through_the_client_library() {
+    if !can_serve() {
+        return;
+    }
+    let _alone = alone();
+    let directory = tempdir().expect("a directory");
+    let first_port = free_port();
+    let mut first = Node::start(directory.path(), first_port, None);
+    let mut second = Node::start(directory.path(), free_port(), Some(first_port));
+    first.wait_until(|node| members(node) == 2 && lacks_no_copy(node));
+    second.wait_until_ready();
+    let figures_path = directory.path().join("figures.json");
+    let mut loadgen = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    loadgen
+        .args(["--cluster", "--target", &format!("127.0.0.1:{first_port}")])
+        .args(["--keys", "100", "--prefill", "--verify", "--batch", "50ms"])
+        .args(["--ratio", "1:2:3", "--requests", "6000", "--rate", "4000"])
+        .args(["--counter-parts", "4", "--hot-keys", "2", "--json"])
+        .arg(&figures_path);
+    let done = loadgen.output().expect("the binary starts");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let text = std::fs::read_to_string(&figures_path).expect("written");
+    let figures: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let row = |name: &str| {
+        let rows = figures["operations"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["name"] == name);
+        row.cloned().unwrap_or_default()
+    };
+    assert_eq!(row("all")["count"], 6_000);
+    assert_eq!(row("GET")["hit_ratio"], 1.0, "all keys were written first");
+    // Each increment was flushed, and counts once.
+    let mut connection = first.connect();
+    let mut sum = 0;
+    for (counter, part) in (0..100).flat_map(|counter| (0..4).map(move |part| (counter, part))) {
+        let mut get = redis::cmd("GET");
+        get.arg(format!("counter:{counter}:{part}"));
+        let value: Option<i64> = get.query(&mut connection).expect("answered");
+        sum += value.unwrap_or(0);
+    }
+    assert_eq!(row("INCR")["count"], sum);
+    assert!(sum > 2_500, "{sum}");
+}

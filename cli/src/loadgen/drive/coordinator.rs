@@ -4,7 +4,7 @@
 use super::clock::now_ns;
 use super::intervals::Intervals;
 use super::prepare::{raise_file_limit, resolve};
-use super::{Event, Failure, LoadEnd, Phase, Shared, Worker};
+use super::{Event, Failure, LibraryWorker, LoadEnd, Phase, Shared, Worker};
 use crate::config::Config;
 use crate::report::{IntervalSink, Progress, RunFacts, Tally, Timeline, begin_log};
 use crate::units::grouped;
@@ -64,22 +64,33 @@ pub(crate) fn run(
     signal: &AtomicUsize,
 ) -> Result<RunEnd, Failure> {
     raise_file_limit(config.connections, config.threads)?;
-    let addresses = config.targets().map(resolve);
-    let addresses: Arc<[SocketAddr]> = addresses.collect::<Result<_, _>>()?;
+    let addresses: Arc<[SocketAddr]> = match config.library {
+        // The library resolves names itself, and again when nodes change.
+        Some(_) => Arc::default(),
+        None => config.targets().map(resolve).collect::<Result<_, _>>()?,
+    };
     let prefills = is_first && config.prefill;
     let shared = Arc::new(Shared::new(config.requests, config.threads, prefills));
     let (sender, events) = sync_channel(EVENTS_WAITING_MAX + config.threads);
     let mut workers = Vec::new();
     for thread in 0..config.threads {
         let (config, shared, sender) = (Arc::clone(config), Arc::clone(&shared), sender.clone());
-        let addresses = Arc::clone(&addresses);
-        let worker = Worker::new(thread, config, shared, sender, addresses)?;
         let builder = thread::Builder::new().name(format!("loadgen-{thread}"));
-        workers.push(
-            builder
-                .spawn(move || worker.run())
-                .map_err(Failure::Thread)?,
-        );
+        let started = if let Some(library) = config.library {
+            let worker = LibraryWorker {
+                thread,
+                config,
+                library,
+                shared,
+                coordinator: sender,
+            };
+            builder.spawn(move || worker.run())
+        } else {
+            let addresses = Arc::clone(&addresses);
+            let worker = Worker::new(thread, config, shared, sender, addresses)?;
+            builder.spawn(move || worker.run())
+        };
+        workers.push(started.map_err(Failure::Thread)?);
     }
     drop(sender);
     let mut coordinator = Coordinator {

@@ -120,7 +120,9 @@ impl Exchange {
     ) {
         let value_wrong = std::mem::take(&mut self.value_wrong);
         let is_right = match (request.operation, reply) {
-            (Operation::Set, Reply::Done) | (Operation::Get, Reply::Missing) => true,
+            (Operation::Set, Reply::Done)
+            | (Operation::Incr, Reply::Integer)
+            | (Operation::Get, Reply::Missing) => true,
             (Operation::Get, Reply::Value { len }) => {
                 !self.verify || (!value_wrong && len == values.of(request.key).len())
             }
@@ -170,6 +172,7 @@ impl Exchange {
                 tally.count_error_text("wrong value");
             }
             Reply::Value { .. } => tally.count_error_text(&unexpected("a value")),
+            Reply::Integer => tally.count_error_text(&unexpected("an integer")),
             Reply::Missing => tally.count_error_text(&unexpected("a null")),
             Reply::Done => tally.count_error_text(&unexpected("OK")),
             Reply::Other(what) => tally.count_error_text(&unexpected(what)),

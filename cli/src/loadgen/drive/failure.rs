@@ -42,6 +42,12 @@ pub(crate) enum Failure {
         seconds: f64,
         in_flight: u64,
     },
+    /// The client library found no node.
+    #[error("no node of {target} answers: {error}")]
+    Library {
+        target: String,
+        error: fulmar_client::Error,
+    },
     /// What the target sent is not the protocol.
     #[error("{target} does not speak {protocol}: {source}")]
     Wire {

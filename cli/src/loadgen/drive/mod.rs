@@ -7,8 +7,8 @@
 //!               +------- tallies once a second, end -----------+    Exchange: what is in flight
 //! ```
 //!
-//! Only `prepare`, `worker`, `connection`, `timer` and `clock` touch the system; `source`,
-//! `exchange` and `intervals` are pure.
+//! A worker drives its own sockets (`worker`) or the client library (`library`). Only these, `prepare`,
+//! `connection`, `timer` and `clock` touch the system; `source`, `exchange` and `intervals` are pure.
 
 mod clock;
 mod connection;
@@ -16,6 +16,8 @@ mod coordinator;
 mod exchange;
 mod failure;
 mod intervals;
+mod library;
+mod meter;
 mod prepare;
 mod shared;
 mod source;
@@ -27,6 +29,8 @@ pub(crate) use failure::Failure;
 
 use connection::Connection;
 use exchange::{Exchange, Purpose};
+use library::LibraryWorker;
+use meter::Meter;
 use shared::{Event, LoadEnd, Phase, Shared};
 use source::Source;
 use timer::Timer;

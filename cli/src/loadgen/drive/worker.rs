@@ -8,12 +8,13 @@
 //! 3. No wait is longer than `HOUSEKEEPING_NS`, so a stop is seen and a hang found in time.
 //! 4. Open loop: a connection is queued if and only if it is flushed and has room.
 
-use super::clock::{now_ns, thread_cpu_ns, thread_cpu_wait_ns};
+use super::clock::now_ns;
 use super::connection::ReadEnd;
 use super::exchange::Broken;
-use super::{Connection, Event, Exchange, Failure, LoadEnd, Phase, Purpose, Shared, Source, Timer};
+use super::{
+    Connection, Event, Exchange, Failure, LoadEnd, Meter, Phase, Purpose, Shared, Source, Timer,
+};
 use crate::config::Config;
-use crate::report::Tally;
 use crate::wire::Operation;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 /// Connection attempts under way at once, so as not to overflow the target's accept queue.
@@ -32,8 +33,6 @@ const CONNECT_TIMEOUT_NS: u64 = 5_000_000_000;
 const HOUSEKEEPING_NS: u64 = 100_000_000;
 /// How often workers that are done with a phase look whether the next one began.
 const PHASE_POLL_NS: u64 = 2_000_000;
-/// Tallies are handed over this often.
-const INTERVAL_NS: u64 = 1_000_000_000;
 /// No further request is added to a write that is this long, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -55,20 +54,10 @@ pub(super) struct Worker {
     queue: VecDeque<usize>,
     read_buffer: Box<[u8]>,
     batch: Vec<u8>,
-    tally: Tally,
+    meter: Meter,
     /// Requests in flight on all connections.
     in_flight: u64,
-    /// Replies since the phase began.
-    replies: u64,
-    last_reply_ns: u64,
-    /// Whether the warm-up is over, and the clocks when it was.
-    is_measuring: bool,
-    measured_from_ns: u64,
-    measured_from_cpu_ns: u64,
-    measured_from_cpu_wait_ns: u64,
     housekeeping_ns: u64,
-    interval_end_ns: u64,
-    backlog_max: u64,
 }
 
 /// What goes with a phase in which requests are sent.
@@ -78,8 +67,7 @@ struct Load {
     /// Most requests in flight on a connection.
     depth: usize,
     is_open_loop: bool,
-    /// When measuring begins; `None` while prefilling.
-    measure_from_ns: Option<u64>,
+    is_prefill: bool,
 }
 
 impl Worker {
@@ -105,17 +93,9 @@ impl Worker {
             queue: VecDeque::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             batch: Vec::with_capacity(READ_BUFFER_BYTES),
-            tally: Tally::new(),
+            meter: Meter::new(),
             in_flight: 0,
-            replies: 0,
-            last_reply_ns: 0,
-            is_measuring: false,
-            measured_from_ns: 0,
-            measured_from_cpu_ns: 0,
-            measured_from_cpu_wait_ns: 0,
             housekeeping_ns: 0,
-            interval_end_ns: u64::MAX,
-            backlog_max: 0,
         })
     }
 
@@ -124,8 +104,7 @@ impl Worker {
         let mut end = Box::<LoadEnd>::default();
         let result = self.run_phases(&mut end);
         end.unanswered = self.in_flight;
-        end.backlog_max = self.backlog_max;
-        end.tally = Some(self.tally);
+        self.meter.finish(&mut end);
         // Fails only if the coordinator is gone, and the process with it.
         let _ = self.coordinator.send(Event::Ended {
             thread: self.thread,
@@ -144,11 +123,11 @@ impl Worker {
                 source: Source::prefill(&self.config, self.thread),
                 depth: self.config.prefill_pipeline,
                 is_open_loop: false,
-                measure_from_ns: None,
+                is_prefill: true,
             };
             self.carry(&mut load, &mut events)?;
-            let tally = std::mem::replace(&mut self.tally, Tally::new());
-            self.tell(Event::Prefilled(Box::new(tally)));
+            let counted = self.meter.take_prefill();
+            self.tell(Event::Prefilled(counted));
         }
 
         let Some(start_ns) = self.wait_for(Phase::Load, &mut events)? else {
@@ -158,17 +137,13 @@ impl Worker {
             source: Source::load(&self.config, self.thread, start_ns),
             depth: self.config.pipeline,
             is_open_loop: self.config.rate.is_some(),
-            measure_from_ns: Some(start_ns.saturating_add(self.config.warmup_ns)),
+            is_prefill: false,
         };
-        self.begin_measuring(now_ns(), &load);
+        self.meter
+            .begin_load(start_ns.saturating_add(self.config.warmup_ns));
+        self.meter.begin_measuring(now_ns());
         let result = self.carry(&mut load, &mut events);
-        if self.is_measuring {
-            end.wall_ns = now_ns() - self.measured_from_ns;
-            end.cpu_ns = thread_cpu_ns() - self.measured_from_cpu_ns;
-            end.cpu_wait_ns = thread_cpu_wait_ns() - self.measured_from_cpu_wait_ns;
-            end.replies = self.replies;
-            end.last_reply_ns = self.last_reply_ns;
-        }
+        self.meter.end_load(end);
         end.unsent = load.source.unsent();
         end.unsent_due_ns = load.source.next_due_ns();
         result
@@ -181,8 +156,7 @@ impl Worker {
 
     /// Opens this thread's share of the connections, a bounded number at a time.
     fn open_connections(&mut self, events: &mut Events) -> Result<(), Failure> {
-        let (connections, threads) = (self.config.connections, self.config.threads);
-        let share = connections / threads + usize::from(self.thread < connections % threads);
+        let share = self.config.share_of(self.thread);
         self.connections.reserve_exact(share);
         let mut open = 0;
         while open < share {
@@ -263,9 +237,6 @@ impl Worker {
     fn carry(&mut self, load: &mut Load, events: &mut Events) -> Result<(), Failure> {
         let start = now_ns();
         self.housekeeping_ns = start + HOUSEKEEPING_NS;
-        self.interval_end_ns = load
-            .measure_from_ns
-            .map_or(u64::MAX, |from| from + INTERVAL_NS);
         self.queue.clear();
         for index in 0..self.connections.len() {
             if load.is_open_loop {
@@ -291,22 +262,10 @@ impl Worker {
             self.wait(events, HOUSEKEEPING_NS)?;
             self.handle(events, Some(load))?;
             now = now_ns();
-            self.begin_measuring(now, load);
-            self.hand_over_interval(now, load);
+            self.meter.begin_measuring(now);
+            self.meter.hand_over(now, self.thread, &self.coordinator);
             let all_seen = events.iter().count() < EVENTS_MAX;
             self.keep_house(now, load, all_seen)?;
-        }
-    }
-
-    /// Begins to count what the thread itself does once the warm-up is over.
-    fn begin_measuring(&mut self, now: u64, load: &Load) {
-        if !self.is_measuring && load.measure_from_ns.is_some_and(|from| now >= from) {
-            self.is_measuring = true;
-            self.measured_from_ns = now;
-            self.measured_from_cpu_ns = thread_cpu_ns();
-            self.measured_from_cpu_wait_ns = thread_cpu_wait_ns();
-            self.replies = 0;
-            (self.tally.bytes_sent, self.tally.bytes_received) = (0, 0);
         }
     }
 
@@ -359,16 +318,16 @@ impl Worker {
             };
             let now = now_ns();
             connection.progress_ns = now;
-            self.tally.bytes_received += to_u64(bytes);
+            self.meter.tally.bytes_received += to_u64(bytes);
             let input = &self.read_buffer[..bytes];
             let completed = connection
                 .exchange
-                .receive(input, now, &self.config.values, &mut self.tally)
+                .receive(input, now, &self.config.values, &mut self.meter.tally)
                 .map_err(|broken| self.unusable(broken))?;
             if completed > 0 {
                 self.in_flight -= completed;
-                self.replies += completed;
-                self.last_reply_ns = now;
+                self.meter.replies += completed;
+                self.meter.last_reply_ns = now;
                 completed_ns = Some(now);
             }
             // A short read has emptied the socket; only the end may still be there.
@@ -404,7 +363,7 @@ impl Worker {
     /// Those due at one moment are dealt evenly to the connections with room.
     fn send_due(&mut self, now: u64, load: &mut Load) -> Result<(), Failure> {
         let mut due = load.source.due(now);
-        self.backlog_max = self.backlog_max.max(due);
+        self.meter.backlog_max = self.meter.backlog_max.max(due);
         while due > 0 {
             let ready = to_u64(self.queue.len());
             let Some(index) = self.queue.pop_front() else {
@@ -453,6 +412,9 @@ impl Worker {
             };
             match request.operation {
                 Operation::Get => config.request_encoder.get(request.key, &mut self.batch),
+                Operation::Incr => config
+                    .request_encoder
+                    .increment(request.key, &mut self.batch),
                 Operation::Set => {
                     let value = config.values.of(request.key);
                     config
@@ -461,14 +423,14 @@ impl Worker {
                 }
             }
             if load.is_open_loop && request.purpose == Purpose::Measure {
-                self.tally.send_delays.record(now - request.start_ns);
+                self.meter.tally.send_delays.record(now - request.start_ns);
             }
             connection.exchange.begin(request);
             sent += 1;
         }
         if sent > 0 {
             self.in_flight += to_u64(sent);
-            self.tally.bytes_sent += to_u64(self.batch.len());
+            self.meter.tally.bytes_sent += to_u64(self.batch.len());
             connection
                 .send(&self.batch)
                 .map_err(|error| self.broken(index, error))?;
@@ -480,31 +442,6 @@ impl Worker {
         Ok(sent)
     }
 
-    /// Hands the tally over when its second has passed.
-    fn hand_over_interval(&mut self, now: u64, load: &Load) {
-        let Some(from_ns) = load.measure_from_ns else {
-            return;
-        };
-        if now < self.interval_end_ns {
-            return;
-        }
-        let index = (self.interval_end_ns - from_ns) / INTERVAL_NS - 1;
-        let tally = Box::new(std::mem::replace(&mut self.tally, Tally::new()));
-        let event = Event::Interval {
-            thread: self.thread,
-            index,
-            tally,
-        };
-        if let Err(error) = self.coordinator.try_send(event) {
-            // The coordinator is behind (its output may be blocked): keep on counting here.
-            let (TrySendError::Full(event) | TrySendError::Disconnected(event)) = error;
-            if let Event::Interval { tally, .. } = event {
-                self.tally = *tally;
-            }
-        }
-        self.interval_end_ns = from_ns + ((now - from_ns) / INTERVAL_NS + 1) * INTERVAL_NS;
-    }
-
     /// Looks for connections that owe replies for too long, and reports progress.
     ///
     /// `all_seen`: the poll brought all events there were, so silence is the target's.
@@ -513,10 +450,10 @@ impl Worker {
             return Ok(());
         }
         self.housekeeping_ns = now + HOUSEKEEPING_NS;
-        if load.measure_from_ns.is_none() {
+        if load.is_prefill {
             self.shared
                 .prefilled
-                .fetch_add(std::mem::take(&mut self.replies), Ordering::Relaxed);
+                .fetch_add(std::mem::take(&mut self.meter.replies), Ordering::Relaxed);
         }
         let timeout_ns = self.config.timeout_ns;
         let silence = |connection: &Connection| now.saturating_sub(connection.progress_ns);

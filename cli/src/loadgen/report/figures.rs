@@ -70,7 +70,7 @@ pub(crate) struct Figures {
     pub(super) pipeline: usize,
     pub(super) warmup_seconds: f64,
     pub(super) measured_seconds: f64,
-    /// GET, SET (as far as requested) and `all`.
+    /// GET, SET, INCR (as far as requested) and `all`.
     pub(super) operations: Vec<OperationFigures>,
     pub(super) open_loop: Option<OpenLoopFigures>,
     pub(super) unanswered: u64,
@@ -144,11 +144,9 @@ impl Figures {
     /// Computes the figures of a run.
     pub(crate) fn new(config: &Config, tally: &Tally, facts: RunFacts) -> Self {
         let seconds = facts.elapsed_ns as f64 / 1e9;
-        let mut all = tally.gets.clone();
-        all.add(&tally.sets);
-        let rows = [("GET", &tally.gets), ("SET", &tally.sets), ("all", &all)];
+        let all = tally.all();
+        let rows = tally.operations().into_iter().chain([("all", &all)]);
         let operations = rows
-            .into_iter()
             .map(|(name, counts)| OperationFigures::new(name, counts, seconds))
             .filter(|row| row.name == "all" || row.count + row.errors > 0)
             .collect();
@@ -166,7 +164,10 @@ impl Figures {
             machine: Machine::detect(),
             name: config.name.clone(),
             target: config.target.clone(),
-            protocol: config.request_encoder.protocol().name(),
+            protocol: match config.library {
+                Some(_) => "client library",
+                None => config.request_encoder.protocol().name(),
+            },
             loop_kind: if config.rate.is_some() {
                 "open"
             } else {

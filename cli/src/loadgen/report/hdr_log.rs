@@ -45,8 +45,10 @@ impl<W: Write> IntervalSink for IntervalLogWriter<'_, '_, W, V2DeflateSerializer
                     IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
                 })
         };
-        write("GET", tally.gets.latencies.histogram())?;
-        write("SET", tally.sets.latencies.histogram())
+        tally
+            .operations()
+            .iter()
+            .try_for_each(|(name, counts)| write(name, counts.latencies.histogram()))
     }
 }
 

@@ -105,10 +105,14 @@ fn plots_of_one(side: &Side<'_>) -> Plots {
     }
     let of = |value: fn(&Span) -> f64| over_time(&answered(spans), value);
     Plots {
-        percentiles: vec![
-            line("GET", GET, by_percentile(&side.tally.gets.latencies)),
-            line("SET", SET, by_percentile(&side.tally.sets.latencies)),
-        ],
+        percentiles: side
+            .tally
+            .operations()
+            .into_iter()
+            .zip(SIDES)
+            .map(|((name, counts), colour)| line(name, colour, by_percentile(&counts.latencies)))
+            .filter(|(_, _, points)| !points.is_empty())
+            .collect(),
         throughput,
         latency: vec![
             line("p50", GET, of(|span| span.p50_ns as f64 / 1e3)),

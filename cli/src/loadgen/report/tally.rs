@@ -102,6 +102,8 @@ pub(crate) struct Tally {
     pub(crate) gets: OperationTally,
     /// Writes.
     pub(crate) sets: OperationTally,
+    /// Increments of counters.
+    pub(crate) increments: OperationTally,
     /// Open loop: how long after its due time each request was sent.
     pub(crate) send_delays: Latencies,
     /// Failed writes while prefilling.
@@ -118,6 +120,7 @@ impl Tally {
         Self {
             gets: OperationTally::new(),
             sets: OperationTally::new(),
+            increments: OperationTally::new(),
             send_delays: Latencies::new(),
             prefill_errors: 0,
             bytes_sent: 0,
@@ -132,14 +135,30 @@ impl Tally {
         match operation {
             Operation::Get => &mut self.gets,
             Operation::Set => &mut self.sets,
+            Operation::Incr => &mut self.increments,
         }
     }
 
-    /// Of reads and writes together.
+    /// All operations, by their names.
+    pub(super) fn operations(&self) -> [(&'static str, &OperationTally); 3] {
+        [
+            (Operation::Get.name(), &self.gets),
+            (Operation::Set.name(), &self.sets),
+            (Operation::Incr.name(), &self.increments),
+        ]
+    }
+
+    /// All operations together.
+    pub(super) fn all(&self) -> OperationTally {
+        let mut all = self.gets.clone();
+        all.add(&self.sets);
+        all.add(&self.increments);
+        all
+    }
+
+    /// Of all operations together.
     pub(super) fn latencies(&self) -> Latencies {
-        let mut latencies = self.gets.latencies.clone();
-        latencies.add(&self.sets.latencies);
-        latencies
+        self.all().latencies
     }
 
     /// Counts an error by its text (not under its operation).
@@ -169,18 +188,24 @@ impl Tally {
     /// Measured requests that were answered, rightly or not.
     pub(crate) fn answered(&self) -> u64 {
         let of = |tally: &OperationTally| tally.latencies.histogram().len() + tally.errors;
-        of(&self.gets) + of(&self.sets)
+        self.operations().iter().map(|(_, tally)| of(tally)).sum()
     }
 
     /// All errors, those of the prefill included.
     pub(crate) fn errors(&self) -> u64 {
-        self.gets.errors + self.sets.errors + self.prefill_errors
+        let of_load: u64 = self
+            .operations()
+            .iter()
+            .map(|(_, tally)| tally.errors)
+            .sum();
+        of_load + self.prefill_errors
     }
 
     /// Adds all of `other`.
     pub(crate) fn add(&mut self, other: &Self) {
         self.gets.add(&other.gets);
         self.sets.add(&other.sets);
+        self.increments.add(&other.increments);
         self.send_delays.add(&other.send_delays);
         self.prefill_errors += other.prefill_errors;
         self.bytes_sent += other.bytes_sent;

@@ -9,7 +9,7 @@ mod requests;
 mod resp;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use requests::{Requests, Ttl};
+pub(crate) use requests::{COUNTER_PREFIX, Requests, Ttl};
 
 /// Longest part of an error's text that is kept, in bytes.
 pub(crate) const ERROR_TEXT_BYTES_MAX: usize = 128;
@@ -19,7 +19,7 @@ const REPLY_BYTES_MAX: usize = 512 << 20;
 /// The protocol spoken with the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Protocol {
-    /// RESP2, the protocol of Redis: GET and SET commands.
+    /// RESP2, the protocol of Redis: GET, SET and INCR commands.
     Resp,
     /// HTTP/1.1: `GET /KEY` and `POST /KEY` with a JSON body.
     Http,
@@ -42,6 +42,8 @@ pub(crate) enum Operation {
     Get,
     /// Write a key.
     Set,
+    /// Add one to a counter.
+    Incr,
 }
 
 impl Operation {
@@ -50,6 +52,7 @@ impl Operation {
         match self {
             Self::Get => "GET",
             Self::Set => "SET",
+            Self::Incr => "INCR",
         }
     }
 }
@@ -61,6 +64,8 @@ pub(crate) enum Reply {
     Done,
     /// A value of `len` bytes, which were handed to the sink as they came.
     Value { len: usize },
+    /// A counter's new value.
+    Integer,
     /// There is no such key.
     Missing,
     /// The target answered an error; its text is the decoder's `text()`.

@@ -47,6 +47,9 @@ impl Ttl {
     }
 }
 
+/// What a counter's key begins with; its number follows.
+pub(crate) const COUNTER_PREFIX: &[u8] = b"counter:";
+
 /// Encodes requests for one target.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
@@ -114,11 +117,28 @@ impl Requests {
         self.protocol
     }
 
+    /// Appends key number `key` alone.
+    pub(crate) fn write_key(&self, key: u64, out: &mut Vec<u8>) {
+        self.keys.write(key, out);
+    }
+
     /// Appends a read of key number `key`.
     pub(crate) fn get(&self, key: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.get_before_key);
         self.keys.write(key, out);
         out.extend_from_slice(&self.get_after_key);
+    }
+
+    /// Appends an increment of counter number `key`. RESP alone.
+    pub(crate) fn increment(&self, key: u64, out: &mut Vec<u8>) {
+        let (mut number, mut length) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let number = number.format(key).as_bytes();
+        out.extend_from_slice(b"*2\r\n$4\r\nINCR\r\n$");
+        let key_bytes = COUNTER_PREFIX.len() + number.len();
+        out.extend_from_slice(length.format(key_bytes).as_bytes());
+        for part in [b"\r\n", COUNTER_PREFIX, number, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
 
     /// Appends a write of `value` to key number `key`.

@@ -147,7 +147,7 @@ impl ReplyParser {
         match kind {
             b':' => {
                 parse_integer(rest)?;
-                Ok(Some(Reply::Other("an integer")))
+                Ok(Some(Reply::Integer))
             }
             b'$' if rest == b"-1" => Ok(Some(Reply::Missing)),
             b'$' => {
@@ -259,7 +259,7 @@ mod tests {
             seen(Reply::Missing, b"", b""),
             seen(Reply::Value { len: 0 }, b"", b""),
             seen(Reply::Error, b"", b"ERR no"),
-            seen(Reply::Other("an integer"), b"", b""),
+            seen(Reply::Integer, b"", b""),
             seen(Reply::Missing, b"", b""),
             seen(Reply::Missing, b"", b""),
             seen(Reply::Other("a simple string"), b"", b""),
