@@ -53,7 +53,7 @@ impl Cluster {
         self.directory.path()
     }
 
-    /// Until all nodes know each other and no copy is missing.
+    /// Until all nodes know each other, no copy is missing, and nothing is to be moved.
     pub(crate) fn wait_until_whole(&mut self) {
         let count = self.nodes.len();
         for node in &mut self.nodes {
@@ -61,7 +61,11 @@ impl Cluster {
             node.wait_until(|node| {
                 node.status().is_some_and(|status| {
                     let members = status["members"].as_array().map_or(0, Vec::len);
-                    members == count && (count == 1 || status["shortage"]["copies"] == 0)
+                    let moves = &status["moves"];
+                    let is_settled = moves["to_fill"] == 0 && moves["to_hand_over"] == 0;
+                    members == count
+                        && is_settled
+                        && (count == 1 || status["shortage"]["copies"] == 0)
                 })
             });
         }
