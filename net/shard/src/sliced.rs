@@ -91,6 +91,12 @@ impl Sliced {
         self.id
     }
 
+    /// Whether a slice was executed.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.done > 0
+    }
+
     /// Memory held, in bytes.
     #[must_use]
     pub fn bytes_held(&self) -> usize {

@@ -149,8 +149,9 @@ pub enum CommandError {
     ClusterDownReadsOnly,
     /// `READONLY You can't write against a read only replica.`
     ReadOnlyReplica,
-    /// `ERR outcome is unknown: ...`: the node that the command was forwarded to did not answer in
-    /// time. Whether it was executed is unknown: the one error after which state may have changed.
+    /// `ERR outcome is unknown: ...`: a node that the command, or a part of it, was forwarded to did not
+    /// answer in time, or a part was executed and another can't be. The one error after which a write may have
+    /// been executed, wholly or in part.
     OutcomeUnknown,
     /// `ERR Invalid slot`
     InvalidSlot,
@@ -395,7 +396,7 @@ impl CommandError {
             }
             Self::ReadOnlyReplica => "READONLY You can't write against a read only replica.",
             Self::OutcomeUnknown => {
-                "ERR outcome is unknown: the node that holds the key did not answer in time"
+                "ERR outcome is unknown: a node that holds a key did not answer in time"
             }
             Self::InvalidSlot => "ERR Invalid slot",
             Self::InvalidSlotOrCount => "ERR Invalid slot or number of keys",

@@ -100,6 +100,8 @@ pub(crate) struct Forward {
     epoch_wanted: Epoch,
     /// Why it was not executed the last time.
     refused: Option<ForwardStatus>,
+    /// A node that it was sent to before may have executed it.
+    may_be_executed: bool,
     /// What has come of a long reply, and how much of it came first.
     reply: Vec<u8>,
     reply_begun: Option<usize>,
@@ -184,6 +186,7 @@ impl Forward {
             keepable_since: None,
             epoch_wanted: Epoch(0),
             refused: None,
+            may_be_executed: false,
             reply: Vec::new(),
             reply_begun: None,
         }
@@ -438,6 +441,7 @@ impl Forwards {
             let id = RequestId(u32::from(place.generation) << 16 | index);
             if let Some(mut forward) = self.take(id) {
                 forward.reply.clear();
+                forward.may_be_executed |= was_sent;
                 if forward.is_idempotent || !was_sent {
                     self.counts.retried += 1;
                     self.push_again(forward, now);
@@ -560,6 +564,14 @@ impl Forwards {
     }
 
     fn fail(&mut self, forward: &Forward, failure: Failure) {
+        let failure = match failure {
+            Failure::NotExecuted | Failure::Down
+                if forward.may_be_executed && forward.may_write() =>
+            {
+                Failure::Unknown
+            }
+            failure => failure,
+        };
         self.counts.failed += 1;
         self.leave(forward, Reply::Failed(failure));
     }
@@ -717,6 +729,24 @@ mod tests {
                 .is_err()
         );
         assert!(filled(&mut forwards).is_empty());
+    }
+
+    #[test]
+    fn a_write_that_was_sent_once_is_never_said_not_to_be_executed() {
+        for (id, was_open, expected) in [
+            (CommandId::Set, true, Failure::Unknown),
+            (CommandId::Set, false, Failure::NotExecuted),
+            (CommandId::Get, true, Failure::NotExecuted),
+        ] {
+            let mut forwards = Forwards::new(1_000, 1_000_000);
+            let mut sent = forward(1, true);
+            sent.id = id;
+            insert(&mut forwards, sent);
+            forwards.handle_broken(NODE, was_open, Time(0));
+            assert!(filled(&mut forwards).is_empty(), "it is tried again");
+            forwards.expire(Time(FORWARD_MS_MAX));
+            assert_eq!(filled(&mut forwards), [(1, Err(expected))], "{id:?}");
+        }
     }
 
     #[test]

@@ -271,16 +271,23 @@ impl Gather {
     }
 
     /// Writes the whole's reply, if all parts have one. It is complete. `random` chooses where one of
-    /// several parts is the whole.
+    /// several parts is the whole. Of a write only a part of which was executed, or may have been, the outcome is
+    /// unknown.
     pub(crate) fn reply(&self, random: u64, sink: &mut dyn ReplySink) -> Whole {
         let mut replies = Vec::with_capacity(self.parts.len());
+        let mut failures = Vec::new();
         for part in &self.parts {
             match &part.reply {
                 PartReply::Bytes(reply) => replies.push(reply.as_slice()),
-                PartReply::Failed(failure) => return Whole::Failed(*failure),
-                PartReply::Back(_) => return Whole::Failed(Failure::NotExecuted),
-                PartReply::Missing => return Whole::Failed(Failure::Unknown),
+                PartReply::Failed(failure) => failures.push(*failure),
+                PartReply::Back(_) => failures.push(Failure::NotExecuted),
+                PartReply::Missing => failures.push(Failure::Unknown),
             }
+        }
+        if let Some(&first) = failures.first() {
+            let is_begun = self.id.spec().is_write() && !replies.is_empty();
+            let is_unknown = is_begun || failures.contains(&Failure::Unknown);
+            return Whole::Failed(if is_unknown { Failure::Unknown } else { first });
         }
         if self.id == CommandId::Exec {
             return match replies[..] {
@@ -516,7 +523,49 @@ mod tests {
         let last = Time(FORWARD_MS_MAX - LAST_TRY_MS);
         assert_eq!(gather.wants_again(Epoch(9), Time(last.0 - 1)), Some(true));
         assert_eq!(gather.wants_again(Epoch(9), last), None);
-        assert_eq!(whole(&gather), Err(Whole::Failed(Failure::NotExecuted)));
+        assert_eq!(whole(&gather), Err(Whole::Failed(Failure::Unknown)));
+    }
+
+    #[test]
+    fn a_write_was_not_executed_only_if_no_part_of_it_may_have_been() {
+        let unknown = || Reply::Failed(Failure::Unknown);
+        for (command, first, second, expected) in [
+            (
+                "MSET foo 1 bar 2",
+                back("MSET foo 1"),
+                back("MSET bar 2"),
+                Failure::NotExecuted,
+            ),
+            (
+                "MSET foo 1 bar 2",
+                back("MSET foo 1"),
+                unknown(),
+                Failure::Unknown,
+            ),
+            (
+                "MSET foo 1 bar 2",
+                Reply::Failed(Failure::Down),
+                back("MSET bar 2"),
+                Failure::Down,
+            ),
+            (
+                "MSET foo 1 bar 2",
+                Reply::Bytes(b"+OK\r\n".to_vec()),
+                back("MSET bar 2"),
+                Failure::Unknown,
+            ),
+            (
+                "MGET foo bar",
+                Reply::Bytes(b"*1\r\n$-1\r\n".to_vec()),
+                back("MGET bar"),
+                Failure::NotExecuted,
+            ),
+        ] {
+            let (mut gather, _) = apart(command);
+            gather.fill(0, first);
+            gather.fill(1, second);
+            assert_eq!(whole(&gather), Err(Whole::Failed(expected)), "{command}");
+        }
     }
 
     #[test]

@@ -168,8 +168,12 @@ impl RespSession {
                     .all(|key| dispatcher.may_execute(spec, &[b"", key], false, context.tokens));
             if !is_here {
                 dispatcher.count(sliced.id(), Executed::Failed);
+                let error = match sliced.is_begun() {
+                    true => CommandError::OutcomeUnknown,
+                    false => CommandError::TryAgain,
+                };
                 self.sliced = None;
-                self.encoder(context.output).error(&CommandError::TryAgain);
+                self.encoder(context.output).error(&error);
                 return None;
             }
         }
