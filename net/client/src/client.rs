@@ -265,9 +265,7 @@ async fn learn_hot_keys(router: Arc<Router>, interval: Duration) {
         let mut asked = JoinSet::new();
         for node in router.discovery.map().nodes() {
             let pool = router.nodes.pool(node, Role::Routed);
-            let Ok(request) = Command::read("HOTKEYS").arg("GET").encode() else {
-                return;
-            };
+            let request = Command::read("HOTKEYS").arg("GET").into_request();
             let longest = router.options.reply_timeout;
             asked.spawn(timeout(longest, async move {
                 let connection = pool.connection().await.ok()?;

@@ -30,7 +30,8 @@ pub enum Kind {
 /// `FLUSHALL`).
 ///
 /// What changes the state of a connection is refused, since connections are shared: `MULTI`, `WATCH`,
-/// `SUBSCRIBE`, `SELECT`, `HELLO`, `CLIENT` and their like.
+/// `SUBSCRIBE`, `SELECT`, `HELLO`, `CLIENT` and their like; `CLUSTER SLOTS`, `SHARDS` and `NODES` too, after
+/// which a server takes the connection for one that knows the map ([`nodes`](crate::Client::nodes) has it).
 #[derive(Clone, Debug)]
 pub struct Command {
     kind: Kind,
@@ -75,6 +76,14 @@ const REFUSED: [&str; 32] = [
     "UNWATCH",
     "WAIT",
     "WATCH",
+];
+
+/// How those begin that ask for the map: who has asked is taken to know it, and `FLUSHALL` and `DBSIZE` mean
+/// one node then.
+const MAPS: [&[u8]; 3] = [
+    b"$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n",
+    b"$7\r\nCLUSTER\r\n$6\r\nSHARDS\r\n",
+    b"$7\r\nCLUSTER\r\n$5\r\nNODES\r\n",
 ];
 
 impl Command {
@@ -147,22 +156,31 @@ impl Command {
         self
     }
 
-    /// What it is to be sent as.
+    /// What it is to be sent as, on a connection that others use too.
     pub(crate) fn encode(self) -> Result<Request> {
-        if self.is_refused {
+        let asks_for_map = MAPS.iter().any(|map| {
+            let start = self.arguments.get(..map.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(map))
+        });
+        if self.is_refused || asks_for_map {
             return Err(Error::invalid(
                 "the command changes the connection, which others use too",
             ));
         }
+        Ok(self.into_request())
+    }
+
+    /// What it is to be sent as, of a command of this crate's own.
+    pub(crate) fn into_request(self) -> Request {
         let mut frame = BytesMut::with_capacity(self.arguments.len() + 16);
         put_header(b'*', self.arguments_count, &mut frame);
         frame.put_slice(&self.arguments);
-        Ok(Request {
+        Request {
             frame: frame.freeze(),
             kind: self.kind,
             key: self.key,
             is_at_primary: self.is_at_primary,
-        })
+        }
     }
 }
 
@@ -217,5 +235,12 @@ mod tests {
         assert!(Command::write("Multi").encode().is_err());
         assert!(Command::read("subscribe").arg("news").encode().is_err());
         assert!(Command::read("PING").encode().is_ok());
+        for map in ["SLOTS", "shards", "Nodes"] {
+            let command = Command::read("Cluster").arg(map);
+            assert!(command.clone().encode().is_err(), "{map}");
+            assert!(command.arg("more").encode().is_err(), "{map}");
+        }
+        assert!(Command::read("CLUSTER").arg("INFO").encode().is_ok());
+        assert!(Command::read("CLUSTER").encode().is_ok());
     }
 }

@@ -230,7 +230,7 @@ async fn ask(address: &str, nodes: &Nodes) -> Answer {
 }
 
 async fn query(connection: &Connection, subcommand: &str) -> Option<Value> {
-    let request = Command::read("CLUSTER").arg(subcommand).encode().ok()?;
+    let request = Command::read("CLUSTER").arg(subcommand).into_request();
     connection.send(request.frame).await.ok()?.wait().await.ok()
 }
 
