@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime;
+use tokio::task::block_in_place;
 
 use crate::batch::BatchOptions;
 use crate::command::Command;
@@ -180,6 +181,8 @@ impl Client {
     }
 
     /// The value of a key; computes and stores it if there is none, once for all threads that miss it.
+    ///
+    /// `compute` may call this client, and wait for as long as it takes.
     pub fn get_or_compute<V, E>(
         &self,
         key: impl AsRef<[u8]>,
@@ -191,7 +194,10 @@ impl Client {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.runtime
-            .run(self.client.get_or_compute(key, ttl, || async { compute() }))
+            .run(self.client.get_or_compute(key, ttl, || async {
+                // This thread waits inside the runtime, where what waits again would panic.
+                block_in_place(compute)
+            }))
     }
 
     /// A buffer for writes.
@@ -275,6 +281,9 @@ mod tests {
             assert!(replies.iter().all(Result::is_ok));
             let compute = || Ok::<_, std::io::Error>("computed");
             let computed = client.get_or_compute("miss", Duration::from_secs(1), compute);
+            assert_eq!(computed.expect("computed"), "computed");
+            let nested = || client.increment("miss, too", 1).map(|_| "computed");
+            let computed = client.get_or_compute("miss", Duration::from_secs(1), nested);
             assert_eq!(computed.expect("computed"), "computed");
             let batcher = client.batcher(BatchOptions::default());
             batcher.increment("n", 2).expect("buffered");
