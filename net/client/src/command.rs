@@ -29,6 +29,10 @@ pub enum Kind {
 /// Cluster has it. A command without a key goes to any node, and means the whole cluster there (`DBSIZE`,
 /// `FLUSHALL`).
 ///
+/// Name every key by [`key`](Self::key): a command of several, or of none, may be executed in part when it is
+/// answered by an error, and is taken for one that [may have been
+/// applied](crate::Error::may_have_been_applied) then.
+///
 /// What changes the state of a connection is refused, since connections are shared: `MULTI`, `WATCH`,
 /// `SUBSCRIBE`, `SELECT`, `HELLO`, `CLIENT` and their like; `CLUSTER SLOTS`, `SHARDS` and `NODES` too, after
 /// which a server takes the connection for one that knows the map ([`nodes`](crate::Client::nodes) has it).
@@ -38,6 +42,7 @@ pub struct Command {
     arguments: BytesMut,
     arguments_count: usize,
     key: Option<Bytes>,
+    keys_count: usize,
     is_refused: bool,
     is_at_primary: bool,
 }
@@ -95,6 +100,7 @@ impl Command {
             arguments: BytesMut::with_capacity(64),
             arguments_count: 0,
             key: None,
+            keys_count: 0,
             is_at_primary: false,
             is_refused: REFUSED
                 .iter()
@@ -127,6 +133,7 @@ impl Command {
         if self.key.is_none() {
             self.key = Some(Bytes::copy_from_slice(key.as_ref()));
         }
+        self.keys_count += 1;
         self.arg(key)
     }
 
@@ -179,6 +186,7 @@ impl Command {
             frame: frame.freeze(),
             kind: self.kind,
             key: self.key,
+            has_one_key: self.keys_count == 1,
             is_at_primary: self.is_at_primary,
         }
     }
@@ -196,6 +204,8 @@ pub(crate) struct Request {
     pub(crate) frame: Bytes,
     pub(crate) kind: Kind,
     pub(crate) key: Option<Bytes>,
+    /// It is executed as a whole or not at all.
+    pub(crate) has_one_key: bool,
     is_at_primary: bool,
 }
 

@@ -4,11 +4,13 @@
 //! |---|---|---|---|
 //! | never sent: no connection, or it ended before | again | again | again |
 //! | MOVED | there at once | there at once | there at once |
-//! | TRYAGAIN, CLUSTERDOWN, BUSY: refused, not executed | again | again | again |
+//! | TRYAGAIN, CLUSTERDOWN, BUSY to a command of one key: refused, not executed | again | again | again |
+//! | the same to one of several keys or none: a part may be executed | again | again | fails, may have been applied |
 //! | sent, and the connection ended | again | again | fails, may have been applied |
 //! | the server does not know what became of it | again | again | fails, may have been applied |
 //! | the call's time-out passed | fails | fails, may have been applied if it was sent | the same |
-//! | any other error | fails | fails | fails |
+//! | any other error to a command of one key | fails | fails | fails |
+//! | the same to one of several keys or none | fails | fails, may have been applied | the same |
 //!
 //! *Again* is after a pause, and bounded in number. An idempotent write that fails in the end may have been
 //! applied if any attempt may.
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::backoff;
-use crate::command::Kind;
+use crate::command::{Kind, Request};
 use crate::connection::Lost;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
@@ -56,6 +58,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Attempts {
     kind: Kind,
+    has_one_key: bool,
     retries: u32,
     redirections: u32,
     /// An attempt was sent, and its outcome is unknown.
@@ -63,9 +66,10 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(request: &Request) -> Self {
         Self {
-            kind,
+            kind: request.kind,
+            has_one_key: request.has_one_key,
             retries: 0,
             redirections: 0,
             is_doubtful: false,
@@ -90,15 +94,18 @@ impl Attempts {
                     );
                 }
                 let is_unknown = error.is_outcome_unknown();
-                let is_temporary = error.is_temporary();
-                let error = Error::new(ErrorKind::Server(error));
-                if is_unknown {
+                let is_final = !is_unknown && !error.is_temporary();
+                let may_be_executed = is_unknown || !self.has_one_key;
+                if may_be_executed {
                     self.doubt();
-                    self.again_if_harmless(error, options)
-                } else if is_temporary {
-                    self.again(error, options)
-                } else {
+                }
+                let error = Error::new(ErrorKind::Server(error));
+                if is_final {
                     self.fail(error)
+                } else if may_be_executed {
+                    self.again_if_harmless(error, options)
+                } else {
+                    self.again(error, options)
                 }
             }
             Outcome::Answered(value) => Verdict::Done(Ok(value)),
@@ -169,7 +176,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{Attempts, Outcome, REDIRECTIONS_MAX, Verdict};
-    use crate::command::Kind;
+    use crate::command::{Command, Kind};
     use crate::connection::Lost;
     use crate::error::{ConnectError, Disconnect, Error, ErrorKind};
     use crate::options::Options;
@@ -194,6 +201,12 @@ mod tests {
             address: "a:1".into(),
             reason,
         }))
+    }
+
+    fn attempts(kind: Kind, keys_count: usize) -> Attempts {
+        let named = Command::new(kind, "COMMAND");
+        let command = (0..keys_count).fold(named, |command, _| command.key("k"));
+        Attempts::new(&command.into_request())
     }
 
     /// `again`, `there`, `fails`, `doubtful`, or `ok`.
@@ -234,10 +247,28 @@ mod tests {
         ];
         for (outcome, expected) in cases {
             for (kind, expected) in kinds.into_iter().zip(expected) {
-                let found = verdict(&mut Attempts::new(kind), outcome());
+                let found = verdict(&mut attempts(kind, 1), outcome());
                 assert_eq!(found, expected, "{kind:?} after {:?}", outcome());
             }
         }
+    }
+
+    #[test]
+    fn what_is_refused_of_several_keys_or_none_may_be_executed_in_part() {
+        for text in ["TRYAGAIN x", "CLUSTERDOWN x", "BUSY x"] {
+            for keys_count in [0, 2] {
+                let judged = |kind| verdict(&mut attempts(kind, keys_count), error(text));
+                assert_eq!(judged(Kind::Read), "again");
+                assert_eq!(judged(Kind::IdempotentWrite), "again");
+                assert_eq!(judged(Kind::Write), "doubtful");
+            }
+        }
+        let judged = |kind| verdict(&mut attempts(kind, 2), error("ERR x"));
+        assert_eq!(judged(Kind::Read), "fails");
+        assert_eq!(judged(Kind::IdempotentWrite), "doubtful");
+        assert_eq!(judged(Kind::Write), "doubtful");
+        let mut moved = attempts(Kind::Write, 2);
+        assert_eq!(verdict(&mut moved, error("MOVED 1 b:1")), "there");
     }
 
     #[test]
@@ -247,7 +278,7 @@ mod tests {
             (Kind::IdempotentWrite, "doubtful"),
             (Kind::Write, "fails"),
         ] {
-            let mut attempts = Attempts::new(kind);
+            let mut attempts = attempts(kind, 1);
             let first = if kind == Kind::Write {
                 lost(false)
             } else {
@@ -263,7 +294,7 @@ mod tests {
 
     #[test]
     fn nodes_that_send_a_call_to_and_fro_are_not_followed_at_once_for_ever() {
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = attempts(Kind::Write, 1);
         for _ in 0..REDIRECTIONS_MAX {
             assert_eq!(verdict(&mut attempts, error("MOVED 1 b:1")), "there");
         }

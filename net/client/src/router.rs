@@ -48,7 +48,7 @@ impl Router {
     /// Runs one command, within the time-out.
     pub(crate) async fn call(&self, request: &Request) -> Result<Value> {
         let deadline = Instant::now() + self.options.timeout;
-        let mut attempts = Attempts::new(request.kind);
+        let mut attempts = Attempts::new(request);
         let mut named = None;
         let result = loop {
             let target = self.target(request, &attempts, named.take(), &self.discovery.map());
@@ -75,7 +75,7 @@ impl Router {
         let calls = requests.into_iter().enumerate();
         let mut calls: Vec<Call> = calls
             .map(|(index, request)| {
-                let attempts = Attempts::new(request.kind);
+                let attempts = Attempts::new(&request);
                 Call {
                     index,
                     request,

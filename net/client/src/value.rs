@@ -106,7 +106,7 @@ impl ServerError {
         self.text.starts_with(OUTCOME_UNKNOWN)
     }
 
-    /// Whether it refused the command for now, and executed nothing of it.
+    /// Whether it refused the command for now: executed nothing of it if it has one key, else perhaps a part.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(
             self.code(),
