@@ -50,6 +50,9 @@ pub struct FlushError {
     pub failures: Vec<WriteFailure>,
     /// How many there were beyond these; the handler was told.
     pub unlisted_count: u64,
+    /// The runtime in which the batcher was made has ended: what was buffered is lost, and of what was on its
+    /// way some is stored and some not.
+    pub has_ended: bool,
 }
 
 /// Failures that are kept until somebody flushes.
@@ -69,6 +72,9 @@ impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.failures.len() as u64 + self.unlisted_count;
         write!(f, "{count} buffered writes failed")?;
+        if self.has_ended {
+            f.write_str(", and others are lost with their runtime")?;
+        }
         match self.failures.first() {
             Some(first) => write!(f, ", the first of them {first}"),
             None => Ok(()),

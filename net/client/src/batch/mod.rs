@@ -11,6 +11,7 @@ mod buffer;
 mod failure;
 mod options;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::Client;
 use crate::commands::{self, SetOptions};
 use crate::counter::Counter;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Disconnect, Error, ErrorKind, Result};
 use crate::lock::lock;
 use buffer::{Buffer, Merged, Refusal, Write};
 
@@ -88,8 +89,13 @@ struct State {
     due: Option<Instant>,
     is_wanted: bool,
     is_closed: bool,
+    /// The task has ended: nothing is sent any more.
+    has_ended: bool,
     errors: FlushError,
 }
+
+/// Held by the task, and dropped with it however it ends: all handles may be gone, or the runtime.
+struct Sender(Arc<Shared>);
 
 /// What the task is to do.
 enum Step {
@@ -106,6 +112,7 @@ impl Batcher {
             due: None,
             is_wanted: false,
             is_closed: false,
+            has_ended: false,
             errors: FlushError::default(),
         };
         let shared = Arc::new(Shared {
@@ -115,7 +122,7 @@ impl Batcher {
             room: Notify::new(),
             answered: watch::Sender::new(0),
         });
-        tokio::spawn(run(Arc::clone(&shared), client.clone()));
+        tokio::spawn(run(Sender(Arc::clone(&shared)), client.clone()));
         Self {
             handle: Arc::new(Handle { client, shared }),
         }
@@ -187,7 +194,8 @@ impl Batcher {
     /// the client's time-out.
     ///
     /// # Errors
-    /// What failed since the last flush, whoever flushed it. If several flush at once, one of them gets it.
+    /// What failed since the last flush, whoever flushed it; if several flush at once, one of them gets it. Or
+    /// that the runtime has ended in which the batcher was made.
     pub async fn flush(&self) -> std::result::Result<(), FlushError> {
         let shared = &self.handle.shared;
         let target = {
@@ -202,8 +210,10 @@ impl Batcher {
             .subscribe()
             .wait_for(|answered| *answered >= target)
             .await;
-        let errors = std::mem::take(&mut lock(&shared.state).errors);
-        if errors.failures.is_empty() {
+        let mut state = lock(&shared.state);
+        let mut errors = std::mem::take(&mut state.errors);
+        errors.has_ended = state.has_ended;
+        if errors.failures.is_empty() && !errors.has_ended {
             Ok(())
         } else {
             Err(errors)
@@ -221,7 +231,14 @@ impl Batcher {
         loop {
             let mut room = pin!(shared.room.notified());
             room.as_mut().enable();
-            match lock(&shared.state).add(key, write, &shared.options) {
+            let added = {
+                let mut state = lock(&shared.state);
+                if state.has_ended {
+                    return Err(Error::new(ErrorKind::Disconnected(Disconnect::Dropped)));
+                }
+                state.add(key, write, &shared.options)
+            };
+            match added {
                 Ok(is_first_or_last) => {
                     if is_first_or_last {
                         shared.wake.notify_one();
@@ -247,6 +264,15 @@ impl Drop for Handle {
     fn drop(&mut self) {
         lock(&self.shared.state).is_closed = true;
         self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        lock(&self.0.state).has_ended = true;
+        self.0.room.notify_waiters();
+        // Nobody is to wait for what will never be.
+        self.0.answered.send_replace(u64::MAX);
     }
 }
 
@@ -289,7 +315,8 @@ impl State {
 }
 
 /// Sends buffers when they are due, until all handles are gone and nothing is left.
-async fn run(shared: Arc<Shared>, client: Client) {
+async fn run(sender: Sender, client: Client) {
+    let shared = &*sender.0;
     loop {
         let step = lock(&shared.state).step();
         match step {
@@ -298,7 +325,7 @@ async fn run(shared: Arc<Shared>, client: Client) {
             Step::Wait(Some(at)) => drop(timeout_at(at, shared.wake.notified()).await),
             Step::Send(writes) => {
                 shared.room.notify_waiters();
-                send(writes, &client, &shared).await;
+                send(writes, &client, shared).await;
                 shared.answered.send_modify(|answered| *answered += 1);
             }
         }
@@ -376,7 +403,8 @@ async fn send(writes: Vec<(Bytes, Merged)>, client: &Client, shared: &Shared) {
 impl Shared {
     fn report(&self, failure: WriteFailure) {
         if let Some(handler) = &self.options.on_failure {
-            handler(&failure);
+            // It has told on standard error what is wrong, and the failure is kept all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| handler(&failure)));
         }
         lock(&self.state).errors.add(failure);
     }

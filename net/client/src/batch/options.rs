@@ -53,7 +53,8 @@ impl BatchOptions {
         self
     }
 
-    /// Is told each write that failed, as it fails, by whoever flushes. It must not block.
+    /// Is told each write that failed, as it fails, by whoever flushes. It must not block; a panic
+    /// ends its own call and nothing else.
     #[must_use]
     pub fn on_failure(mut self, handler: impl Fn(&WriteFailure) + Send + Sync + 'static) -> Self {
         self.on_failure = Some(Arc::new(handler));

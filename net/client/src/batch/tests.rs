@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{BatchOptions, BufferedWrite};
@@ -14,6 +15,7 @@ use crate::lock::lock;
 use crate::options::Options;
 
 const LONG: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Answers writes; with these words, by the action.
 async fn server(
@@ -32,7 +34,7 @@ async fn server(
     let options = Options::default()
         .hot_keys_interval(None)
         .retries_max(2)
-        .timeout(Duration::from_millis(500))
+        .timeout(TIMEOUT)
         .connections_per_node(1);
     let client = Client::connect_with([server.address.clone()], options)
         .await
@@ -110,23 +112,29 @@ async fn a_full_buffer_is_sent_and_writes_wait_for_that_no_longer_than_the_time_
     }
     batcher.flush().await.expect("all is well");
     is_stuck.store(true, Ordering::SeqCst);
-    let mut refused = 0;
-    for number in 0..40 {
-        match batcher.set(format!("k{number}"), "v").await {
-            Ok(()) => {}
-            Err(error) => {
-                assert!(
-                    error.is_timeout() && !error.may_have_been_applied(),
-                    "{error}"
-                );
-                refused += 1;
-                break;
+    let calls: JoinSet<_> = (0..60)
+        .map(|number| {
+            let batcher = batcher.clone();
+            async move {
+                let started = Instant::now();
+                let result = batcher.set(format!("k{number}"), "v").await;
+                result.map_err(|error| (error, started.elapsed()))
             }
-        }
+        })
+        .collect();
+    let calls = calls.join_all().await;
+    let refused: Vec<_> = calls.into_iter().filter_map(Result::err).collect();
+    // Ten are on their way, ten wait, and ten find room when the first have failed.
+    assert!(refused.len() >= 30, "{refused:?}");
+    for (error, waited) in refused {
+        assert!(
+            error.is_timeout() && !error.may_have_been_applied(),
+            "{error}"
+        );
+        assert!((TIMEOUT..LONG).contains(&waited), "{waited:?}");
     }
-    assert!(started.elapsed() < LONG);
     let failed = batcher.flush().await.expect_err("nobody answers");
-    assert!(refused > 0 || failed.failures.len() >= 30, "{failed}");
+    assert!(!failed.failures.is_empty(), "{failed}");
 }
 
 #[tokio::test]
@@ -169,6 +177,58 @@ async fn each_failure_is_reported_once_and_to_the_handler() {
     ));
     batcher.flush().await.expect("told already");
     assert_eq!(lock(&told).len(), 4);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_nothing() {
+    let (_server, client) = server(|command| {
+        let is_wrong = command == "SET wrong v";
+        is_wrong.then(|| Action::reply("-WRONGTYPE x\r\n"))
+    })
+    .await;
+    let options = BatchOptions::default()
+        .window(LONG)
+        .on_failure(|failure| panic!("told of {failure}"));
+    let batcher = client.batcher(options);
+    for _ in 0..2 {
+        batcher.set("wrong", "v").await.expect("buffered");
+        let flushed = tokio::time::timeout(LONG, batcher.flush()).await;
+        let failed = flushed.expect("it goes on").expect_err("refused");
+        assert_eq!(failed.failures.len(), 1);
+        assert!(!failed.has_ended);
+    }
+}
+
+#[tokio::test]
+async fn who_outlives_the_runtime_is_told() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a thread");
+    let made = runtime.spawn(async {
+        let (server, client) = server(|_| None).await;
+        let options = BatchOptions::default().window(LONG).items_max(1);
+        (client.batcher(options), server)
+    });
+    let (batcher, _server) = made.await.expect("no panic");
+    runtime.shutdown_background();
+    let told = async {
+        let error = batcher.increment("n", 1).await.err();
+        if error.is_none() {
+            // The runtime was still going down.
+            let failed = batcher.flush().await.expect_err("nobody sends it");
+            assert!(failed.has_ended);
+        }
+        let error = batcher
+            .increment("n", 1)
+            .await
+            .expect_err("nobody sends it");
+        assert!(matches!(error.kind(), ErrorKind::Disconnected(_)));
+        let failed = batcher.flush().await.expect_err("nobody sends it");
+        assert!(failed.has_ended, "{failed}");
+    };
+    tokio::time::timeout(LONG, told).await.expect("no wait");
 }
 
 #[tokio::test]
