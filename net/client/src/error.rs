@@ -144,7 +144,8 @@ impl Error {
         self.may_have_been_applied
     }
 
-    /// Whether the call's time-out passed.
+    /// Whether the call's time-out passed while it waited for a node. If it passed before another attempt, the
+    /// error is the last attempt's.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.kind, ErrorKind::TimedOut)

@@ -64,6 +64,8 @@ impl Default for Options {
     }
 }
 
+/// Most retries of a call.
+const RETRIES_MAX: u32 = 1_024;
 /// The servers' longest value.
 const REPLY_BYTES_MAX: usize = 512 << 20;
 /// Shortest of all times: a millisecond is the unit of timers.
@@ -131,10 +133,11 @@ impl Options {
         self
     }
 
-    /// How often a call is sent again within its time-out, at most; redirections count. 16 by default.
+    /// How often a call is sent again within its time-out, at most; redirections count. 16 by default, at
+    /// most 1,024.
     #[must_use]
     pub fn retries_max(mut self, count: u32) -> Self {
-        self.retries_max = count;
+        self.retries_max = count.min(RETRIES_MAX);
         self
     }
 

@@ -29,7 +29,7 @@ use crate::value::Value;
 const REDIRECTIONS_MAX: u32 = 3;
 
 /// How one attempt ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// The node answered, with an error perhaps.
     Answered(Value),
@@ -63,6 +63,8 @@ pub(crate) struct Attempts {
     redirections: u32,
     /// An attempt was sent, and its outcome is unknown.
     is_doubtful: bool,
+    /// Why the last attempt failed.
+    last: Option<Error>,
 }
 
 impl Attempts {
@@ -73,6 +75,7 @@ impl Attempts {
             retries: 0,
             redirections: 0,
             is_doubtful: false,
+            last: None,
         }
     }
 
@@ -122,8 +125,9 @@ impl Attempts {
             Outcome::TimedOut { was_sent } => {
                 if was_sent {
                     self.doubt();
+                    self.last = None;
                 }
-                self.fail(Error::timed_out())
+                Verdict::Done(Err(self.end()))
             }
         }
     }
@@ -163,7 +167,14 @@ impl Attempts {
             return self.fail(error);
         }
         self.retries += 1;
+        self.last = Some(error);
         Verdict::Again(backoff(self.retries, options))
+    }
+
+    /// The time-out passed: why the last attempt failed, if another could not be made any more.
+    pub(crate) fn end(&mut self) -> Error {
+        let error = self.last.take().unwrap_or_else(Error::timed_out);
+        error.doubtful_if(self.is_doubtful)
     }
 
     fn fail(&self, error: Error) -> Verdict {
@@ -290,6 +301,29 @@ mod tests {
             }
             assert_eq!(verdict(&mut attempts, unreachable()), last, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn when_time_is_up_the_last_reason_and_all_doubts_are_told() {
+        let mut sent = attempts(Kind::IdempotentWrite, 1);
+        assert_eq!(verdict(&mut sent, lost(true)), "again");
+        assert_eq!(verdict(&mut sent, error("BUSY x")), "again");
+        let error_of_sent = sent.end();
+        assert!(matches!(error_of_sent.kind(), ErrorKind::Server(_)));
+        assert!(error_of_sent.may_have_been_applied());
+        for (was_sent, is_timeout) in [(false, false), (true, true)] {
+            let mut refused = attempts(Kind::Write, 1);
+            assert_eq!(verdict(&mut refused, unreachable()), "again");
+            let outcome = Outcome::TimedOut { was_sent };
+            match refused.judge(outcome, "a:1", &Options::default()) {
+                Verdict::Done(Err(error)) => {
+                    assert_eq!(error.is_timeout(), is_timeout);
+                    assert_eq!(error.may_have_been_applied(), was_sent);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(attempts(Kind::Read, 1).end().is_timeout());
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::command::{Kind, Request};
-use crate::connection::{PendingReply, Role};
+use crate::connection::{Connection, PendingReply, Role};
 use crate::discovery::Discovery;
 use crate::error::{Error, Result};
 use crate::hot::HotKeys;
@@ -44,6 +44,14 @@ struct Call {
     named: Option<Arc<str>>,
 }
 
+/// What is done with a part of a batch.
+#[derive(Debug)]
+enum Step {
+    /// One attempt at what goes to one node.
+    Ask(Target, Vec<Call>),
+    Pause(Instant, Vec<Call>),
+}
+
 impl Router {
     /// Runs one command, within the time-out.
     pub(crate) async fn call(&self, request: &Request) -> Result<Value> {
@@ -51,6 +59,9 @@ impl Router {
         let mut attempts = Attempts::new(request);
         let mut named = None;
         let result = loop {
+            if Instant::now() >= deadline {
+                break Err(attempts.end());
+            }
             let target = self.target(request, &attempts, named.take(), &self.discovery.map());
             let outcome = self.attempt(request, &target, deadline).await;
             match attempts.judge(outcome, &target.address, &self.options) {
@@ -66,91 +77,100 @@ impl Router {
 
     /// Runs commands that don't depend on each other, within the time-out: results are in their order.
     ///
-    /// What goes to one node goes there in this order on one connection; what has to be sent again comes
-    /// later than what has not.
-    pub(crate) async fn call_all(self: &Arc<Self>, requests: Vec<Request>) -> Vec<Result<Value>> {
+    /// What goes to one node goes there in this order on one connection. What
+    /// has to be sent again comes later than what has not, and waits for no other node. Dropped, it sends no
+    /// more: nothing of it runs in tasks of its own.
+    pub(crate) async fn call_all(&self, requests: Vec<Request>) -> Vec<Result<Value>> {
         let deadline = Instant::now() + self.options.timeout;
         let mut results: Vec<Result<Value>> =
             requests.iter().map(|_| Err(Error::timed_out())).collect();
-        let calls = requests.into_iter().enumerate();
-        let mut calls: Vec<Call> = calls
-            .map(|(index, request)| {
-                let attempts = Attempts::new(&request);
-                Call {
-                    index,
-                    request,
-                    attempts,
-                    named: None,
-                }
-            })
-            .collect();
-        while !calls.is_empty() {
-            let round = self.round(calls, deadline).await;
-            for (index, result) in round.done {
+        let calls = requests
+            .into_iter()
+            .enumerate()
+            .map(|(index, request)| Call {
+                index,
+                attempts: Attempts::new(&request),
+                request,
+                named: None,
+            });
+        let mut round = Round {
+            again: calls.collect(),
+            ..Round::default()
+        };
+        let mut steps = FuturesUnordered::new();
+        loop {
+            for (index, result) in round.done.drain(..) {
                 results[index] = result;
             }
-            calls = round.again;
-            // Retries keep the caller's order.
-            calls.sort_unstable_by_key(|call| call.index);
-            if !calls.is_empty() {
-                self.discovery.request();
-                if let Some(at) = round.not_before {
-                    sleep_until(deadline.min(at)).await;
+            if Instant::now() >= deadline {
+                for mut call in round.again.drain(..) {
+                    self.note_write(&call.request);
+                    results[call.index] = Err(call.attempts.end());
                 }
             }
+            steps.extend(
+                self.plan(round)
+                    .into_iter()
+                    .map(|step| self.take(step, deadline)),
+            );
+            match steps.next().await {
+                Some(next) => round = next,
+                None => return results,
+            }
         }
-        results
     }
 
-    /// One attempt at each, all nodes at once.
-    async fn round(self: &Arc<Self>, calls: Vec<Call>, deadline: Instant) -> Round {
+    /// What to do with what is to be sent again.
+    fn plan(&self, round: Round) -> Vec<Step> {
+        if let Some(until) = round.not_before {
+            return vec![Step::Pause(until, round.again)];
+        }
         let map = self.discovery.map();
         let mut groups: HashMap<Target, Vec<Call>> = HashMap::new();
-        for mut call in calls {
+        for mut call in round.again {
             let target = self.target(&call.request, &call.attempts, call.named.take(), &map);
             groups.entry(target).or_default().push(call);
         }
-        let mut round = Round::default();
-        let mut nodes = JoinSet::new();
-        for (target, calls) in groups {
-            let router = Arc::clone(self);
-            nodes.spawn(async move { router.group(&target, calls, deadline).await });
-        }
-        while let Some(group) = nodes.join_next().await {
-            // A task ends otherwise only with its runtime: then nobody looks at results.
-            round.extend(group.unwrap_or_default());
-        }
-        round
+        groups
+            .into_iter()
+            .map(|(target, calls)| Step::Ask(target, calls))
+            .collect()
     }
 
-    /// One attempt at what goes to one node.
-    async fn group(&self, target: &Target, calls: Vec<Call>, deadline: Instant) -> Round {
-        let pool = self.nodes.pool(&target.address, target.role);
-        let connection = match timeout_at(deadline, pool.connection()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                let unreachable = |_: &Call| Outcome::Unreachable(error.clone());
-                return self.judge_all(calls, target, unreachable);
+    async fn take(&self, step: Step, deadline: Instant) -> Round {
+        match step {
+            Step::Ask(target, calls) => self.ask(&target, calls, deadline).await,
+            Step::Pause(until, again) => {
+                sleep_until(deadline.min(until)).await;
+                Round {
+                    again,
+                    ..Round::default()
+                }
             }
-            Err(_) => {
-                return self.judge_all(calls, target, |_| Outcome::TimedOut { was_sent: false });
+        }
+    }
+
+    async fn ask(&self, target: &Target, calls: Vec<Call>, deadline: Instant) -> Round {
+        let mut round = Round::default();
+        let connection = match self.connection(target, deadline).await {
+            Ok(connection) => connection,
+            Err(outcome) => {
+                for call in calls {
+                    round.add(call, outcome.clone(), self, target);
+                }
+                return round;
             }
         };
         let (sender, mut pending) = mpsc::channel(calls.len().max(1));
-        let send = async {
+        let send_all = async {
             for call in calls {
-                let sent = timeout_at(deadline, connection.send(call.request.frame.clone())).await;
-                let sent = match sent {
-                    Ok(sent) => sent.map_err(Outcome::Lost),
-                    Err(_) => Err(Outcome::TimedOut { was_sent: false }),
-                };
+                let sent = send(&connection, &call.request, deadline).await;
                 // There is room for all, and the receiver outlives this.
                 let _ = sender.try_send((call, sent));
             }
             drop(sender);
         };
-        let receive = async {
-            let mut round = Round::default();
+        let receive_all = async {
             while let Some((call, sent)) = pending.recv().await {
                 let outcome = match sent {
                     Ok(reply) => wait(reply, deadline).await,
@@ -158,37 +178,32 @@ impl Router {
                 };
                 round.add(call, outcome, self, target);
             }
-            round
         };
-        tokio::join!(send, receive).1
-    }
-
-    fn judge_all(
-        &self,
-        calls: Vec<Call>,
-        target: &Target,
-        outcome: impl Fn(&Call) -> Outcome,
-    ) -> Round {
-        let mut round = Round::default();
-        for call in calls {
-            let outcome = outcome(&call);
-            round.add(call, outcome, self, target);
-        }
+        tokio::join!(send_all, receive_all);
         round
     }
 
     async fn attempt(&self, request: &Request, target: &Target, deadline: Instant) -> Outcome {
-        let unsent = Outcome::TimedOut { was_sent: false };
-        let pool = self.nodes.pool(&target.address, target.role);
-        let connection = match timeout_at(deadline, pool.connection()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Outcome::Unreachable(error),
-            Err(_) => return unsent,
+        let connection = match self.connection(target, deadline).await {
+            Ok(connection) => connection,
+            Err(outcome) => return outcome,
         };
-        match timeout_at(deadline, connection.send(request.frame.clone())).await {
-            Ok(Ok(pending)) => wait(pending, deadline).await,
-            Ok(Err(lost)) => Outcome::Lost(lost),
-            Err(_) => unsent,
+        match send(&connection, request, deadline).await {
+            Ok(pending) => wait(pending, deadline).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn connection(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> std::result::Result<Connection, Outcome> {
+        let pool = self.nodes.pool(&target.address, target.role);
+        match timeout_at(deadline, pool.connection()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Outcome::Unreachable(error)),
+            Err(_) => Err(Outcome::TimedOut { was_sent: false }),
         }
     }
 
@@ -253,6 +268,22 @@ impl Router {
     }
 }
 
+async fn send(
+    connection: &Connection,
+    request: &Request,
+    deadline: Instant,
+) -> std::result::Result<PendingReply, Outcome> {
+    let unsent = Outcome::TimedOut { was_sent: false };
+    // Where there is room, a passed deadline would not keep it from being queued.
+    if Instant::now() >= deadline {
+        return Err(unsent);
+    }
+    match timeout_at(deadline, connection.send(request.frame.clone())).await {
+        Ok(sent) => sent.map_err(Outcome::Lost),
+        Err(_) => Err(unsent),
+    }
+}
+
 async fn wait(mut pending: PendingReply, deadline: Instant) -> Outcome {
     match timeout_at(deadline, pending.wait()).await {
         Ok(Ok(value)) => Outcome::Answered(value),
@@ -263,7 +294,7 @@ async fn wait(mut pending: PendingReply, deadline: Instant) -> Outcome {
     }
 }
 
-/// What became of one attempt at several commands.
+/// What became of one attempt at several commands, in their order.
 #[derive(Debug, Default)]
 struct Round {
     done: Vec<(usize, Result<Value>)>,
@@ -284,18 +315,17 @@ impl Round {
             }
             Verdict::Redirect(address) => {
                 call.named = Some(address);
-                self.again.push(call);
+                self.add_again(call, router);
             }
             Verdict::Again(pause) => {
                 self.not_before = self.not_before.max(Some(Instant::now() + pause));
-                self.again.push(call);
+                self.add_again(call, router);
             }
         }
     }
 
-    fn extend(&mut self, other: Self) {
-        self.done.extend(other.done);
-        self.again.extend(other.again);
-        self.not_before = self.not_before.max(other.not_before);
+    fn add_again(&mut self, call: Call, router: &Router) {
+        router.discovery.request();
+        self.again.push(call);
     }
 }

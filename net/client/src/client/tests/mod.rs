@@ -1,5 +1,6 @@
 //! The client against servers that do as they are told: who is asked, how often, and what comes of it.
 
+mod pipelines;
 mod reads;
 
 use std::sync::Mutex;
@@ -8,8 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Client;
-use crate::command::Command;
-use crate::error::ErrorKind;
+use crate::error::{Disconnect, ErrorKind};
 use crate::fake::{Action, FakeServer, Map};
 use crate::lock::lock;
 use crate::options::Options;
@@ -132,7 +132,11 @@ async fn a_node_that_stands_still_costs_no_more_than_the_time_out() {
     let client = connect(&node, options().timeout(5 * SHORT)).await;
     let started = Instant::now();
     let error = client.get("k").await.expect_err("silence");
-    assert!(error.is_timeout(), "{error}");
+    let is_silent = matches!(
+        error.kind(),
+        ErrorKind::TimedOut | ErrorKind::Disconnected(Disconnect::Silent)
+    );
+    assert!(is_silent, "{error}");
     let error = client.increment("k", 1).await.expect_err("silence");
     assert!(error.may_have_been_applied(), "{error}");
     assert_eq!(
@@ -227,97 +231,21 @@ async fn a_server_without_a_cluster_has_all_keys() {
 }
 
 #[tokio::test]
-async fn a_pipeline_answers_in_order_whatever_becomes_of_each() {
+async fn when_time_is_up_the_last_reason_is_told_and_nothing_is_sent_any_more() {
     let map = Map::default();
-    let second = map
-        .node(|command| Action::bulk(&format!("second {command}")))
-        .await;
-    let address = second.address.clone();
-    let busy = Mutex::new(true);
-    let first = map.node(move |command| match command {
-        "GET moved" => Action::reply(format!("-MOVED 1 {address}\r\n")),
-        "GET busy" if std::mem::take(&mut *lock(&busy)) => Action::reply("-BUSY x\r\n"),
-        "GET wrong" => Action::reply("-WRONGTYPE x\r\n"),
-        _ => Action::bulk(&format!("first {command}")),
-    });
-    let first = first.await;
-    map.set(1, &[(0, 16_383, &[&first.address])]);
-    let client = connect(&first, options()).await;
-    let pipeline = client
-        .pipeline()
-        .get("a")
-        .get("moved")
-        .get("busy")
-        .get("wrong");
-    let replies = pipeline
-        .command(Command::write("MULTI"))
-        .get("b")
-        .execute()
-        .await;
-    let text = |reply: &crate::Result<Value>| match reply {
-        Ok(Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-        Ok(other) => panic!("{other:?}"),
-        Err(error) => error.to_string(),
-    };
-    let replies: Vec<String> = replies.iter().map(text).collect();
-    assert_eq!(replies[0], "first GET a");
-    assert_eq!(replies[1], "second GET moved");
-    assert_eq!(replies[2], "first GET busy");
-    assert_eq!(replies[3], "the server answered: WRONGTYPE x");
-    assert!(
-        replies[4].contains("changes the connection"),
-        "{}",
-        replies[4]
-    );
-    assert_eq!(replies[5], "first GET b");
-    assert_eq!(
-        commands(&first),
-        [
-            "GET a",
-            "GET moved",
-            "GET busy",
-            "GET wrong",
-            "GET b",
-            "GET busy"
-        ]
-    );
-}
-
-#[tokio::test]
-async fn an_increment_in_a_pipeline_is_sent_once() {
-    let map = Map::default();
-    let node = map.node(|command| {
-        if command == "GET close" {
-            Action::Close
-        } else {
-            Action::reply(":1\r\n")
-        }
-    });
-    let node = node.await;
+    let node = map.node(|_| Action::reply("-CLUSTERDOWN x\r\n")).await;
     map.set_all(1, &node.address);
-    let client = connect(&node, options().retries_max(2)).await;
-    let pipeline = client
-        .pipeline()
-        .increment("a", 1)
-        .get("close")
-        .increment("b", 1)
-        .set("c", "1");
-    let replies = pipeline.execute().await;
-    assert!(replies[0].is_ok());
-    assert!(
-        replies[1]
-            .as_ref()
-            .is_err_and(|error| !error.may_have_been_applied())
-    );
-    let error = replies[2].as_ref().expect_err("its reply is lost");
-    assert!(error.may_have_been_applied());
-    assert!(
-        commands(&node)
-            .iter()
-            .filter(|command| *command == "INCRBY b 1")
-            .count()
-            <= 1
-    );
+    let long = 20 * SHORT;
+    let options = options().timeout(5 * SHORT).backoff(long, long);
+    let client = connect(&node, options.retries_max(u32::MAX)).await;
+    let alone = client.increment("n", 1).await.map(Value::Integer);
+    let replies = client.pipeline().increment("m", 1).execute().await;
+    for reply in replies.into_iter().chain([alone]) {
+        let error = reply.expect_err("refused");
+        assert!(matches!(error.kind(), ErrorKind::Server(_)), "{error}");
+        assert!(!error.may_have_been_applied(), "{error}");
+    }
+    assert_eq!(commands(&node), ["INCRBY n 1", "INCRBY m 1"]);
 }
 
 #[tokio::test]
