@@ -214,6 +214,11 @@ impl Request {
         self.key.as_deref().map(slot_of)
     }
 
+    /// As [`Command::at_primary`].
+    pub(crate) fn read_at_primary(&mut self) {
+        self.is_at_primary = true;
+    }
+
     /// Whether a replica, or a node with a copy, may answer it.
     pub(crate) fn may_be_old(&self) -> bool {
         self.kind == Kind::Read && !self.is_at_primary

@@ -1,6 +1,6 @@
 //! Sends commands where the map says, and again where the rules of retrying say so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -77,11 +77,12 @@ impl Router {
 
     /// Runs commands that don't depend on each other, within the time-out: results are in their order.
     ///
-    /// What goes to one node goes there in this order on one connection. What
+    /// What goes to one node goes there in this order on one connection, what one slot has to one node. What
     /// has to be sent again comes later than what has not, and waits for no other node. Dropped, it sends no
     /// more: nothing of it runs in tasks of its own.
-    pub(crate) async fn call_all(&self, requests: Vec<Request>) -> Vec<Result<Value>> {
+    pub(crate) async fn call_all(&self, mut requests: Vec<Request>) -> Vec<Result<Value>> {
         let deadline = Instant::now() + self.options.timeout;
+        read_what_is_written(&mut requests);
         let mut results: Vec<Result<Value>> =
             requests.iter().map(|_| Err(Error::timed_out())).collect();
         let calls = requests
@@ -264,6 +265,21 @@ impl Router {
     fn note_write(&self, request: &Request) {
         if let (Some(key), Kind::IdempotentWrite | Kind::Write) = (&request.key, request.kind) {
             self.hot.mark_written(key);
+        }
+    }
+}
+
+/// Has a batch's reads of what it writes answered by who executes the writes, on the same connection. By slots,
+/// which all keys of a command share.
+fn read_what_is_written(requests: &mut [Request]) {
+    let writes = requests.iter().filter(|request| request.kind != Kind::Read);
+    let written: HashSet<u16> = writes.filter_map(Request::slot).collect();
+    if written.is_empty() {
+        return;
+    }
+    for request in requests {
+        if request.slot().is_some_and(|slot| written.contains(&slot)) {
+            request.read_at_primary();
         }
     }
 }

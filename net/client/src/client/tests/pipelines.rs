@@ -9,6 +9,7 @@ use super::{commands, connect, ok, options, until};
 use crate::command::Command;
 use crate::fake::{Action, Map};
 use crate::lock::lock;
+use crate::options::ReadFrom;
 use crate::value::Value;
 
 fn text(reply: &crate::Result<Value>) -> String {
@@ -108,6 +109,20 @@ async fn an_increment_in_a_pipeline_is_sent_once() {
             .count()
             <= 1
     );
+}
+
+#[tokio::test]
+async fn what_a_pipeline_writes_it_reads_where_it_is_written() {
+    let map = Map::default();
+    let primary = map.node(|_| Action::bulk("primary")).await;
+    let replica = map.node(|_| Action::bulk("replica")).await;
+    map.set(1, &[(0, 16_383, &[&primary.address, &replica.address])]);
+    let client = connect(&primary, options().read_from(ReadFrom::Replica)).await;
+    let pipeline = client.pipeline().set("k", "v").get("k").get("other");
+    let replies = pipeline.execute().await;
+    let replies: Vec<String> = replies.iter().map(text).collect();
+    assert_eq!(replies, ["primary", "primary", "replica"]);
+    assert_eq!(commands(&primary), ["SET k v", "GET k"]);
 }
 
 #[tokio::test]
