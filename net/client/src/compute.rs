@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::client::Client;
-use crate::commands::SetOptions;
+use crate::commands::{self, SetOptions};
+use crate::error::{Error, ErrorKind};
 use crate::lock::lock;
 
 /// The TTL is drawn from this part of it below to as much above, so that what was stored together does not
@@ -82,6 +83,14 @@ impl Flights {
     fn count(&self) -> usize {
         lock(&self.by_key).len()
     }
+
+    #[cfg(test)]
+    fn seats_count(&self, key: &[u8]) -> usize {
+        let by_key = lock(&self.by_key);
+        by_key
+            .get(key)
+            .map_or(0, |flight| Arc::strong_count(flight) - 1)
+    }
 }
 
 impl Seat<'_> {
@@ -116,10 +125,13 @@ impl Client {
     ///
     /// At any time one caller of this client and its clones computes a key; if it is cancelled, another that
     /// waits takes over. Other processes compute for themselves. A cache that cannot be reached counts as a
-    /// miss, after the [time-out](crate::Options::timeout), and a value that can't be stored is given all the
-    /// same: what is behind the cache answers then, once per key at a time.
+    /// miss, and a value that can't be stored is given all the same: what is behind the cache answers then, once
+    /// per key at a time. What is there and no value, such as a list, is not overwritten.
     ///
-    /// Waits as long as `compute` takes: bound that yourself.
+    /// Waits as long as `compute` takes: bound that yourself. Beside that it waits at most twice the
+    /// [time-out](crate::Options::timeout), to read and to store; who gets what another computed does not wait
+    /// for it to be stored. A future of this that is neither polled nor dropped may keep all others of its key
+    /// waiting, and so does a `compute` that asks for the same key in this way.
     ///
     /// # Errors
     /// What `compute` failed with, for all who waited for it. Who comes later tries again.
@@ -147,7 +159,8 @@ impl Client {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let key = Bytes::copy_from_slice(key.as_ref());
-        if let Ok(Some(value)) = self.get(&key).await {
+        let mut found = self.get(&key).await;
+        if let Ok(Some(value)) = found {
             return Ok(value);
         }
         let seat = self.shared.flights.join(key.clone());
@@ -155,36 +168,43 @@ impl Client {
         if let Some(result) = &*result {
             return result.clone();
         }
-        let computed = self.look_again_or_compute(&key, ttl, compute).await;
+        if found.is_ok() {
+            // A flight may have ended between this caller's look and its own.
+            let look = self.command(commands::get(&key).at_primary());
+            found = look.await.and_then(commands::optional_bytes);
+        }
+        let (computed, is_new) = match found {
+            Ok(Some(value)) => (Ok(value), false),
+            Ok(None) => (computed(compute().await), true),
+            Err(error) => (computed(compute().await), !is_of_other_type(&error)),
+        };
         *result = Some(computed.clone());
+        drop(result);
+        if let (Ok(value), true) = (&computed, is_new) {
+            let options = SetOptions::default().ttl(jittered(ttl));
+            // The caller has its value whether others will find it or not.
+            let _ = self.set_with(&key, value, options).await;
+        }
         seat.close();
         computed
     }
+}
 
-    /// A flight may have ended between this caller's look and its own.
-    async fn look_again_or_compute<V, E, F>(
-        &self,
-        key: &Bytes,
-        ttl: Duration,
-        compute: impl FnOnce() -> F,
-    ) -> Computed
-    where
-        F: Future<Output = Result<V, E>>,
-        V: Into<Bytes>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        if let Ok(Some(value)) = self.get(key).await {
-            return Ok(value);
-        }
-        let value: Bytes = compute()
-            .await
-            .map_err(|error| ComputeError(error.into().into()))?
-            .into();
-        // The caller has its value whether others will find it or not.
-        let _ = self
-            .set_with(key, &value, SetOptions::default().ttl(jittered(ttl)))
-            .await;
-        Ok(value)
+fn computed<V, E>(result: Result<V, E>) -> Computed
+where
+    V: Into<Bytes>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let computed = result.map(Into::into);
+    computed.map_err(|error| ComputeError(error.into().into()))
+}
+
+/// Whether something is there that a GET can't read.
+fn is_of_other_type(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Server(error) => error.code() == "WRONGTYPE",
+        ErrorKind::UnexpectedReply(_) => true,
+        _ => false,
     }
 }
 
@@ -200,12 +220,26 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use tokio::sync::Notify;
+
     use super::jittered;
     use crate::client::Client;
     use crate::fake::{Action, FakeServer};
     use crate::lock::lock;
+    use crate::options::Options;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    async fn until(mut is_so: impl FnMut() -> bool) {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait)
+            .await
+            .expect("in time");
+    }
 
     /// A cache of one value.
     async fn cache() -> (FakeServer, Client) {
@@ -267,13 +301,18 @@ mod tests {
     async fn an_error_reaches_all_who_wait_and_nobody_later() {
         let (_server, client) = cache().await;
         let computed = AtomicUsize::new(0);
+        let all_wait = Notify::new();
         let fail = || async {
             computed.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            all_wait.notified().await;
             Err::<&str, _>("no database")
         };
         let one = || client.get_or_compute("k", SECOND, fail);
-        let (first, second, third) = tokio::join!(one(), one(), one());
+        let gate = async {
+            until(|| client.shared.flights.seats_count(b"k") == 3).await;
+            all_wait.notify_one();
+        };
+        let (first, second, third, ()) = tokio::join!(one(), one(), one(), gate);
         for result in [first, second, third] {
             let error = result.expect_err("it fails").to_string();
             assert_eq!(error, "the value could not be computed: no database");
@@ -292,23 +331,86 @@ mod tests {
     #[tokio::test]
     async fn when_who_computes_is_cancelled_another_takes_over() {
         let (_server, client) = cache().await;
+        let has_begun = Notify::new();
         let never = client.get_or_compute("k", SECOND, || async {
+            has_begun.notify_one();
             std::future::pending::<()>().await;
             Ok::<_, std::io::Error>("never")
         });
         let mut never = Box::pin(never);
-        let began = tokio::time::timeout(Duration::from_millis(100), &mut never).await;
-        assert!(began.is_err(), "it computes");
+        tokio::select! {
+            _ = &mut never => panic!("it computes for ever"),
+            () = has_begun.notified() => {}
+        }
         let other = client.clone();
         let waits = tokio::spawn(async move {
             let compute = || async { Ok::<_, std::io::Error>("value") };
             other.get_or_compute("k", SECOND, compute).await
         });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until(|| client.shared.flights.seats_count(b"k") == 2).await;
         assert!(!waits.is_finished());
         drop(never);
         assert_eq!(waits.await.expect("no panic").expect("computed"), "value");
         assert_eq!(client.shared.flights.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_value_does_not_wait_until_it_is_stored() {
+        let server = FakeServer::start(|command| match &command[..3] {
+            "CLU" => Action::reply("-ERR This instance has cluster support disabled\r\n"),
+            "GET" => Action::reply("$-1\r\n"),
+            _ => Action::Ignore,
+        });
+        let server = server.await;
+        let options = Options::default()
+            .hot_keys_interval(None)
+            .timeout(60 * SECOND)
+            .reply_timeout(60 * SECOND);
+        let client = Client::connect_with([server.address.clone()], options)
+            .await
+            .expect("it answers");
+        let (has_begun, all_wait) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (first, begins, waits) = (client.clone(), has_begun.clone(), all_wait.clone());
+        let first = tokio::spawn(async move {
+            let compute = || async {
+                begins.notify_one();
+                waits.notified().await;
+                Ok::<_, std::io::Error>("value")
+            };
+            first.get_or_compute("k", SECOND, compute).await
+        });
+        has_begun.notified().await;
+        let other = client.clone();
+        let second = tokio::spawn(async move {
+            let compute = || async { Err::<&str, _>("another computes it") };
+            other.get_or_compute("k", SECOND, compute).await
+        });
+        until(|| client.shared.flights.seats_count(b"k") == 2).await;
+        all_wait.notify_one();
+        let second = tokio::time::timeout(10 * SECOND, second).await;
+        let second = second.expect("in time").expect("no panic");
+        assert_eq!(second.expect("computed"), "value");
+        assert!(!first.is_finished());
+        first.abort();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_value_is_not_overwritten() {
+        let server = FakeServer::start(|command| match &command[..3] {
+            "CLU" => Action::reply("-ERR This instance has cluster support disabled\r\n"),
+            _ => Action::reply("-WRONGTYPE x\r\n"),
+        });
+        let server = server.await;
+        let options = Options::default().hot_keys_interval(None);
+        let client = Client::connect_with([server.address.clone()], options)
+            .await
+            .expect("it answers");
+        let compute = || async { Ok::<_, std::io::Error>("value") };
+        let computed = client.get_or_compute("list", SECOND, compute).await;
+        assert_eq!(computed.expect("computed"), "value");
+        let mut commands = server.commands();
+        commands.retain(|command| !command.starts_with("CLUSTER"));
+        assert_eq!(commands, ["GET list"]);
     }
 
     #[test]

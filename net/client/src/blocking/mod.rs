@@ -182,7 +182,7 @@ impl Client {
 
     /// The value of a key; computes and stores it if there is none, once for all threads that miss it.
     ///
-    /// `compute` may call this client, and wait for as long as it takes.
+    /// `compute` may call this client, but for the same key in this way, and wait for as long as it takes.
     pub fn get_or_compute<V, E>(
         &self,
         key: impl AsRef<[u8]>,
