@@ -82,6 +82,7 @@ mod error;
 mod fake;
 mod hot;
 mod lock;
+mod name;
 mod nodes;
 mod options;
 mod pipeline;

@@ -1,25 +1,27 @@
 //! The connections to one endpoint, opened when they are needed, and again when they have ended.
 //!
-//! Where one of several is open, nobody waits for the others: they are opened beside. Who has none waits
-//! for one attempt, which all share; after a failure nobody tries before a growing, random pause has passed.
+//! Each is opened by a task of its own, for all who wait for it and whether anybody still does. Where one of
+//! several is open, nobody waits for the others. After a failure nobody tries before a growing, random pause
+//! has passed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::backoff::backoff;
 use crate::connection::{Connection, Role};
 use crate::error::{ConnectError, Error, ErrorKind};
 use crate::lock::lock;
+use crate::name::Name;
 use crate::options::Options;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    address: Arc<str>,
+    name: Name,
     role: Role,
-    places: Box<[Place]>,
+    places: Box<[Mutex<Place>]>,
     next: AtomicUsize,
     options: Arc<Options>,
     trouble: Arc<Notify>,
@@ -27,17 +29,17 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Place {
-    open: Mutex<Option<Connection>>,
-    /// Held by whoever opens it.
-    opening: Arc<tokio::sync::Mutex<Attempts>>,
-}
-
-/// What became of the last attempts to open a connection.
-#[derive(Debug, Default)]
-struct Attempts {
+    open: Option<Connection>,
+    /// The attempt to open it that is under way.
+    attempt: Option<Attempt>,
     failures: u32,
     not_before: Option<Instant>,
 }
+
+type Opened = Result<Connection, ConnectError>;
+
+/// Has its result once it ended.
+type Attempt = watch::Receiver<Option<Opened>>;
 
 impl Pool {
     /// `trouble` is told when a connection ends by itself.
@@ -47,13 +49,11 @@ impl Pool {
         options: Arc<Options>,
         trouble: Arc<Notify>,
     ) -> Self {
-        let places = (0..options.connections_per_node)
-            .map(|_| Place::default())
-            .collect();
+        let places = (0..options.connections_per_node).map(|_| Mutex::default());
         Self {
-            address,
+            name: Name::new(address),
             role,
-            places,
+            places: places.collect(),
             next: AtomicUsize::new(0),
             options,
             trouble,
@@ -66,68 +66,73 @@ impl Pool {
         if let Some(connection) = self.open_at(turn) {
             return Ok(connection);
         }
+        let attempt = self.begin(turn);
         if let Some(connection) = (0..self.places.len()).find_map(|index| self.open_at(index)) {
-            self.open_beside(turn);
             return Ok(connection);
         }
-        let mut attempts = self.places[turn].opening.lock().await;
-        self.open(turn, &mut attempts).await.map_err(|reason| {
-            let address = (*self.address).into();
+        let opened = match attempt {
+            Ok(mut attempt) => match attempt.wait_for(Option::is_some).await {
+                Ok(opened) => (*opened).clone(),
+                Err(_) => None,
+            },
+            Err(reason) => Some(Err(reason)),
+        };
+        // Its task ends without a result only with the runtime.
+        let opened = opened.unwrap_or(Err(ConnectError::TimedOut));
+        opened.map_err(|reason| {
+            let address = (**self.name.text()).into();
             Error::new(ErrorKind::Unreachable { address, reason })
         })
     }
 
     fn open_at(&self, index: usize) -> Option<Connection> {
-        lock(&self.places[index].open)
-            .clone()
-            .filter(Connection::is_open)
+        lock(&self.places[index]).open()
     }
 
-    /// Opens a connection in a task of its own, unless somebody does already.
-    fn open_beside(self: &Arc<Self>, index: usize) {
-        let Ok(mut attempts) = Arc::clone(&self.places[index].opening).try_lock_owned() else {
-            return;
-        };
-        if attempts.not_before.is_some_and(|at| Instant::now() < at) {
-            return;
+    /// Begins to open a connection, unless that is under way; or it failed a moment ago.
+    fn begin(self: &Arc<Self>, index: usize) -> Result<Attempt, ConnectError> {
+        let mut place = lock(&self.places[index]);
+        if let Some(connection) = place.open() {
+            // Since the caller looked.
+            return Ok(watch::channel(Some(Ok(connection))).1);
         }
-        let pool = Arc::clone(self);
-        tokio::spawn(async move {
-            // Who comes next tries again, or is told.
-            let _ = pool.open(index, &mut attempts).await;
-        });
-    }
-
-    async fn open(
-        &self,
-        index: usize,
-        attempts: &mut Attempts,
-    ) -> Result<Connection, ConnectError> {
-        // Whoever had the lock before may have opened it.
-        if let Some(connection) = self.open_at(index) {
-            return Ok(connection);
+        let under_way = place.attempt.clone();
+        // The runtime of another caller may have ended, and the task with it.
+        if let Some(attempt) = under_way.filter(|attempt| attempt.has_changed().is_ok()) {
+            return Ok(attempt);
         }
-        if attempts.not_before.is_some_and(|at| Instant::now() < at) {
+        if place.not_before.is_some_and(|at| Instant::now() < at) {
             return Err(ConnectError::Backoff);
         }
-        match Connection::open(
-            &self.address,
-            self.role,
-            &self.options,
-            Arc::clone(&self.trouble),
-        )
-        .await
-        {
+        let (result, attempt) = watch::channel(None);
+        place.attempt = Some(attempt.clone());
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let trouble = Arc::clone(&pool.trouble);
+            let opened = Connection::open(&pool.name, pool.role, &pool.options, trouble).await;
+            lock(&pool.places[index]).end(&opened, &pool.options);
+            result.send_replace(Some(opened));
+        });
+        Ok(attempt)
+    }
+}
+
+impl Place {
+    fn open(&self) -> Option<Connection> {
+        self.open.clone().filter(Connection::is_open)
+    }
+
+    /// The attempt has ended.
+    fn end(&mut self, opened: &Opened, options: &Options) {
+        self.attempt = None;
+        match opened {
             Ok(connection) => {
-                *attempts = Attempts::default();
-                *lock(&self.places[index].open) = Some(connection.clone());
-                Ok(connection)
+                self.open = Some(connection.clone());
+                (self.failures, self.not_before) = (0, None);
             }
-            Err(error) => {
-                attempts.failures = attempts.failures.saturating_add(1);
-                attempts.not_before =
-                    Some(Instant::now() + backoff(attempts.failures, &self.options));
-                Err(error)
+            Err(_) => {
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = Some(Instant::now() + backoff(self.failures, options));
             }
         }
     }
@@ -136,8 +141,10 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
+    use futures_util::FutureExt;
     use tokio::net::TcpListener;
 
     use super::Pool;
@@ -201,6 +208,50 @@ mod tests {
             assert!(reply.is_err());
             until(|| !connection.is_open()).await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_or_stands_still_keeps_no_connection_from_being_opened() {
+        let server = FakeServer::start(Action::bulk).await;
+        let pool = pool(&server.address, Options::default().connections_per_node(1));
+        let mut stands_still = Box::pin(pool.connection());
+        assert!((&mut stands_still).now_or_never().is_none());
+        let leaves = pool.connection().now_or_never();
+        assert!(leaves.is_none(), "it takes a moment");
+        let opened = tokio::time::timeout(Duration::from_secs(10), pool.connection()).await;
+        opened.expect("in time").expect("it listens");
+        assert!(stands_still.await.is_ok());
+        assert_eq!(server.accepted(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_ends_with_its_runtime_is_made_again() {
+        let is_silent = Arc::new(AtomicBool::new(true));
+        let ignores = Arc::clone(&is_silent);
+        let server = FakeServer::start(move |command| match command {
+            "PING" if ignores.load(Ordering::SeqCst) => Action::Ignore,
+            _ => Action::bulk(command),
+        });
+        let server = server.await;
+        let patient = Options::default().connect_timeout(Duration::from_secs(60));
+        let pool = pool(&server.address, patient.connections_per_node(1));
+        let other = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a thread");
+        let theirs = Arc::clone(&pool);
+        other.spawn(async move { theirs.connection().await });
+        until(|| server.accepted() == 1).await;
+        is_silent.store(false, Ordering::SeqCst);
+        other.shutdown_background();
+        let opened = async {
+            while pool.connection().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), opened).await;
+        in_time.expect("another attempt is made");
     }
 
     #[tokio::test]

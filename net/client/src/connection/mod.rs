@@ -21,12 +21,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::decode::{DecodeError, Decoder};
 use crate::error::{ConnectError, Disconnect};
+use crate::name::Name;
 use crate::options::Options;
 use crate::value::Value;
 
@@ -137,16 +138,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `host:port`, whose name is resolved each time, and says what the connection is for.
+    /// Connects to what the name stands for now, and says what the connection is for.
     /// `trouble` is told if it ends before its last handle is gone.
     pub(crate) async fn open(
-        address: &str,
+        name: &Name,
         role: Role,
         options: &Options,
         trouble: Arc<Notify>,
     ) -> Result<Self, ConnectError> {
         let connect = async {
-            let mut stream = connect(address)
+            let mut stream = connect(name)
                 .await
                 .map_err(|error| ConnectError::Io(error.kind()))?;
             greet(&mut stream, role).await?;
@@ -190,11 +191,9 @@ impl Connection {
 
 /// Tries what the name stands for, beginning anywhere: one that takes connections and stands still must not
 /// be the first for ever.
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut addresses: Vec<_> = lookup_host(address).await?.collect();
-    fastrand::shuffle(&mut addresses);
+async fn connect(name: &Name) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
+    for address in name.resolve().await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;

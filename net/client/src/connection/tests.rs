@@ -12,6 +12,7 @@ use crate::command::Command;
 use crate::decode::DecodeError;
 use crate::error::{ConnectError, Disconnect};
 use crate::fake::{Action, FakeServer};
+use crate::name::Name;
 use crate::options::Options;
 use crate::value::Value;
 
@@ -32,7 +33,8 @@ fn frame(text: &str) -> Bytes {
 }
 
 async fn open_to(address: &str, options: &Options) -> Result<Connection, ConnectError> {
-    Connection::open(address, Role::Routed, options, Arc::new(Notify::new())).await
+    let name = Name::new(address);
+    Connection::open(&name, Role::Routed, options, Arc::new(Notify::new())).await
 }
 
 async fn open(server: &FakeServer, options: &Options) -> Connection {
