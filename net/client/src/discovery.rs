@@ -1,25 +1,25 @@
 //! Keeps the map up to date.
 //!
 //! A refresh asks one node after the other, known ones and seeds by turns, without waiting long for any: the
-//! first map that is not older than the one at hand is taken. Seeds' names are resolved each time, so that a
-//! cluster all of whose addresses changed is found again by them.
+//! first map of the same cluster that is not older than the one at hand is taken. Seeds' names are resolved
+//! each time, while known nodes are asked, so that a cluster all of whose addresses changed is found again by
+//! them. A map of another cluster, to which an address was given meanwhile, is taken if nobody has one of ours.
 //!
-//! Refreshes are made by one task, when someone asks for one, a connection ended, or an interval has passed, and with a pause
-//! between them that grows while nothing changes.
+//! Refreshes are made by one task, when someone asks for one, a connection ended, or an interval has passed,
+//! and with a pause between them that grows while nothing changes.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::command::Command;
 use crate::connection::{Connection, Role};
 use crate::error::{ConnectError, Error, ErrorKind, Result};
 use crate::lock::{read, write};
+use crate::name::Name;
 use crate::nodes::Nodes;
 use crate::options::Options;
 use crate::topology::Topology;
@@ -34,12 +34,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 const DECISION_TIME: Duration = Duration::from_secs(2);
 /// Addresses that are asked in one refresh.
 const ASKED_MAX: usize = 256;
-/// Addresses that one seed may stand for.
-const SEED_ADDRESSES_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Discovery {
-    seeds: Box<[String]>,
+    seeds: Box<[Name]>,
     nodes: Arc<Nodes>,
     options: Arc<Options>,
     map: RwLock<Arc<Topology>>,
@@ -54,9 +52,10 @@ impl Discovery {
         options: Arc<Options>,
     ) -> Result<Self> {
         let deadline = Instant::now() + options.timeout;
+        let names: Box<[Name]> = seeds.iter().map(|seed| Name::new(&**seed)).collect();
         let map = loop {
-            let addresses = resolve(&seeds).await;
-            let found = timeout_at(deadline, find(addresses, &nodes, &options, 0)).await;
+            let found = find(&names, None, &nodes, &options);
+            let found = timeout_at(deadline, found).await;
             let reason = match found.unwrap_or(Err(ConnectError::TimedOut)) {
                 Ok(map) => break map,
                 Err(reason) => reason,
@@ -71,7 +70,7 @@ impl Discovery {
         let map = RwLock::new(Arc::new(map));
         let wanted = Arc::clone(nodes.trouble());
         let discovery = Self {
-            seeds: seeds.into(),
+            seeds: names,
             nodes,
             options,
             map,
@@ -117,103 +116,100 @@ impl Discovery {
     /// Whether there was another map.
     async fn refresh(&self) -> bool {
         let old = self.map();
-        let addresses = self.addresses(&old).await;
-        let Ok(new) = find(addresses, &self.nodes, &self.options, old.epoch()).await else {
-            return false;
-        };
-        let has_changed = new != *old;
-        if has_changed {
+        let found = find(&self.seeds, Some(&old), &self.nodes, &self.options).await;
+        let changed = found.ok().filter(|new| *new != *old);
+        let has_changed = changed.is_some();
+        if let Some(new) = changed {
             *write(&self.map) = Arc::new(new);
-            self.forget_others();
         }
+        self.forget_others();
         has_changed
     }
 
+    /// Closes the connections to those who left, and to seeds that were asked by other addresses.
     fn forget_others(&self) {
         let map = self.map();
         self.nodes.retain(|address| map.has(address));
     }
-
-    /// Whom to ask: known nodes and seeds by turns, each in random order.
-    async fn addresses(&self, map: &Topology) -> Vec<String> {
-        let mut known: Vec<String> = map.nodes().iter().map(|node| (**node).to_owned()).collect();
-        fastrand::shuffle(&mut known);
-        let mut seeds = resolve(&self.seeds).await.into_iter();
-        let mut addresses: Vec<String> = Vec::new();
-        for node in known {
-            addresses.push(node);
-            addresses.extend(seeds.next());
-        }
-        addresses.extend(seeds);
-        addresses
-    }
 }
 
-/// The addresses that names stand for now, in random order.
-async fn resolve(seeds: &[String]) -> Vec<String> {
-    let mut addresses: Vec<String> = Vec::new();
-    for seed in seeds {
-        if seed.parse::<SocketAddr>().is_ok() {
-            addresses.push(seed.clone());
-        } else if let Ok(Ok(resolved)) = timeout(HEAD_START, lookup_host(seed)).await {
-            addresses.extend(
-                resolved
-                    .take(SEED_ADDRESSES_MAX)
-                    .map(|address| address.to_string()),
-            );
-        } else {
-            // The connection tries once more, and has more time.
-            addresses.push(seed.clone());
-        }
-    }
-    fastrand::shuffle(&mut addresses);
-    addresses
-}
-
-/// The first map that is of this epoch or later; else the latest that anybody has. If nobody has any: why one
-/// of them has none.
-async fn find(
-    mut addresses: Vec<String>,
-    nodes: &Arc<Nodes>,
-    options: &Options,
-    epoch: u64,
-) -> std::result::Result<Topology, ConnectError> {
-    addresses.truncate(ASKED_MAX);
+/// The first map that is of the old one's cluster and as new; else the newest of that cluster, else of another,
+/// which has the addresses now. If nobody has any: why one of them has none.
+async fn find(seeds: &[Name], old: Option<&Topology>, nodes: &Nodes, options: &Options) -> Answer {
     let longest = options.connect_timeout + options.reply_timeout;
-    let mut waiting = addresses.into_iter();
-    let mut asked = JoinSet::new();
+    let mut known: Vec<String> = Vec::new();
+    known.extend(
+        old.into_iter()
+            .flat_map(|map| map.nodes())
+            .map(|node| (**node).to_owned()),
+    );
+    fastrand::shuffle(&mut known);
+    let lookups = seeds.iter().map(|seed| timeout(longest, seed.resolve()));
+    let mut lookups: FuturesUnordered<_> = lookups.collect();
+    let mut resolved: Vec<String> = Vec::new();
+    let mut asked = FuturesUnordered::new();
+    let mut asked_count = 0;
+    let mut next_at = Instant::now();
     let mut best = Err(ConnectError::TimedOut);
+    let newest = (true, old.map_or(0, Topology::epoch));
     loop {
-        let next = waiting.next();
-        let is_last = next.is_none();
-        if let Some(address) = next {
-            let nodes = Arc::clone(nodes);
-            asked.spawn(async move { timeout(longest, ask(&address, &nodes)).await });
-        }
-        let until = Instant::now() + if is_last { longest } else { HEAD_START };
-        match timeout_at(until, asked.join_next()).await {
-            Ok(Some(Ok(Ok(Ok(map))))) if map.epoch() >= epoch => return Ok(map),
-            Ok(Some(Ok(Ok(answer)))) => best = better(best, answer),
-            // Nobody is left.
-            Ok(None) if is_last => return best,
-            Ok(_) | Err(_) => {}
+        let has_next = asked_count < ASKED_MAX && !(known.is_empty() && resolved.is_empty());
+        tokio::select! {
+            biased;
+            Some(answer) = asked.next() => {
+                match answer {
+                    Ok(Ok(map)) if rank(&map, old) >= newest => return Ok(map),
+                    Ok(answer) => best = better(best, answer, old),
+                    Err(_) => {}
+                }
+                next_at = Instant::now();
+            }
+            Some(found) = lookups.next() => match found {
+                Ok(Ok(addresses)) => {
+                    resolved.extend(addresses.iter().map(ToString::to_string));
+                    fastrand::shuffle(&mut resolved);
+                }
+                Ok(Err(error)) => best = better(best, Err(ConnectError::Io(error.kind())), old),
+                Err(_) => {}
+            },
+            () = sleep_until(next_at), if has_next => {
+                // By turns, beginning with those who are known.
+                let is_seeds_turn = asked_count % 2 == 1;
+                let (first, second) = if is_seeds_turn {
+                    (&mut resolved, &mut known)
+                } else {
+                    (&mut known, &mut resolved)
+                };
+                if let Some(address) = first.pop().or_else(|| second.pop()) {
+                    asked.push(timeout(longest, ask(address, nodes)));
+                }
+                asked_count += 1;
+                next_at = Instant::now() + HEAD_START;
+            }
+            else => return best,
         }
     }
+}
+
+/// A map of the old one's cluster is better than another's, then the newer one is.
+fn rank(map: &Topology, old: Option<&Topology>) -> (bool, u64) {
+    let is_ours = old.is_none_or(|old| map.is_of_cluster_of(old));
+    (is_ours, map.epoch())
 }
 
 type Answer = std::result::Result<Topology, ConnectError>;
 
-fn better(one: Answer, other: Answer) -> Answer {
+fn better(one: Answer, other: Answer, old: Option<&Topology>) -> Answer {
     match (&one, &other) {
-        (Ok(map), Ok(other_map)) if map.epoch() < other_map.epoch() => other,
+        (Ok(map), Ok(other_map)) if rank(map, old) < rank(other_map, old) => other,
         (Ok(_), _) | (_, Err(ConnectError::Backoff)) => one,
         (Err(_), _) => other,
     }
 }
 
 /// What one node says.
-async fn ask(address: &str, nodes: &Nodes) -> Answer {
-    let connection = nodes.pool(address, Role::Routed).connection().await;
+async fn ask(address: String, nodes: &Nodes) -> Answer {
+    let connection = nodes.pool(&address, Role::Routed).connection().await;
     let connection = connection.map_err(|error| match error.kind() {
         ErrorKind::Unreachable { reason, .. } => *reason,
         _ => ConnectError::TimedOut,
@@ -221,10 +217,10 @@ async fn ask(address: &str, nodes: &Nodes) -> Answer {
     let (info, slots) = tokio::join!(query(&connection, "INFO"), query(&connection, "SLOTS"));
     match slots.ok_or(ConnectError::TimedOut)? {
         // It has no cluster, or never heard of any.
-        Value::Error(error) if error.code() == "ERR" => Ok(Topology::of_one(address)),
+        Value::Error(error) if error.code() == "ERR" => Ok(Topology::of_one(&address)),
         slots => {
             let epoch = info.and_then(epoch_of).unwrap_or(0);
-            Topology::from_slots(slots, address, epoch).ok_or(ConnectError::NoMap)
+            Topology::from_slots(slots, &address, epoch).ok_or(ConnectError::NoMap)
         }
     }
 }
@@ -241,4 +237,39 @@ fn epoch_of(info: Value) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("cluster_current_epoch:"))?;
     epoch.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::find;
+    use crate::fake::{Action, Map};
+    use crate::name::Name;
+    use crate::nodes::Nodes;
+    use crate::options::Options;
+    use crate::topology::Topology;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn known_nodes_and_other_seeds_do_not_wait_for_a_slow_name() {
+        let map = Map::default();
+        let node = map.node(|_| Action::Close).await;
+        map.set_all(1, &node.address);
+        let options = Options::default()
+            .connect_timeout(MINUTE)
+            .reply_timeout(MINUTE);
+        let nodes = Nodes::new(Arc::new(options.clone()));
+        let slow = Name::new("slow.example:1");
+        let _under_way = slow.hold().await;
+        let old = Topology::of_one(&node.address);
+        let seeds = [slow, Name::new(&*node.address)];
+        for (seeds, old) in [(&seeds[..1], Some(&old)), (&seeds, None)] {
+            let found = find(seeds, old, &nodes, &options);
+            let found = tokio::time::timeout(MINUTE / 6, found).await;
+            assert_eq!(found.expect("in time").expect("it answers").epoch(), 1);
+        }
+    }
 }

@@ -148,7 +148,15 @@ async fn serve(mut stream: TcpStream, state: &State) {
 
 /// What all fake nodes say of the cluster; tests change it.
 #[derive(Clone, Default)]
-pub(crate) struct Map(Arc<Mutex<(u64, Vec<Entry>)>>);
+pub(crate) struct Map(Arc<Mutex<Said>>);
+
+#[derive(Clone, Default)]
+struct Said {
+    epoch: u64,
+    /// What the names of endpoints begin with.
+    cluster: &'static str,
+    entries: Vec<Entry>,
+}
 
 /// First and last slot, the primary and its replicas.
 type Entry = (u16, u16, Vec<String>);
@@ -162,7 +170,13 @@ impl Map {
                 nodes.iter().map(|node| (*node).to_owned()).collect(),
             )
         };
-        *lock(&self.0) = (epoch, entries.iter().map(owned).collect());
+        let mut said = lock(&self.0);
+        (said.epoch, said.entries) = (epoch, entries.iter().map(owned).collect());
+    }
+
+    /// The cluster's name, of 16 digits.
+    pub(crate) fn set_cluster(&self, cluster: &'static str) {
+        lock(&self.0).cluster = cluster;
     }
 
     /// All slots are at `node`.
@@ -171,7 +185,11 @@ impl Map {
     }
 
     fn answer(&self, command: &str) -> Option<Action> {
-        let (epoch, entries) = lock(&self.0).clone();
+        let Said {
+            epoch,
+            cluster,
+            entries,
+        } = lock(&self.0).clone();
         match command {
             "CLUSTER INFO" => Some(Action::bulk(&format!(
                 "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n"
@@ -182,7 +200,8 @@ impl Map {
                     text += &format!("*{}\r\n:{first}\r\n:{last}\r\n", 2 + nodes.len());
                     for node in nodes {
                         let (host, port) = node.rsplit_once(':').expect("an address");
-                        text += &format!("*2\r\n${}\r\n{host}\r\n:{port}\r\n", host.len());
+                        text += &format!("*3\r\n${}\r\n{host}\r\n:{port}\r\n", host.len());
+                        text += &format!("${}\r\n{cluster}\r\n", cluster.len());
                     }
                 }
                 Some(Action::reply(text))

@@ -23,6 +23,8 @@ pub(crate) struct Holders {
 pub(crate) struct Topology {
     /// The epoch that it was read in, 0 if the server has none.
     epoch: u64,
+    /// Of the servers' cluster, which the names of all its endpoints begin with; others' have none.
+    cluster: Option<u64>,
     holders: Vec<Holders>,
     /// Index into `holders`, or `NOBODY`.
     slots: Box<[u16]>,
@@ -48,6 +50,7 @@ impl Topology {
         let slots = vec![0; usize::from(SLOTS_COUNT)].into();
         Self {
             epoch: 0,
+            cluster: None,
             holders,
             slots,
             nodes,
@@ -65,25 +68,31 @@ impl Topology {
         for entry in reply.into_array().ok()? {
             builder.add(entry)?;
         }
-        let mut nodes: Vec<Arc<str>> = Vec::new();
-        for holders in &builder.holders {
-            if !nodes.contains(&holders.primary) {
-                nodes.push(Arc::clone(&holders.primary));
-            }
-        }
+        let mut seen = HashSet::new();
+        let primaries = builder.holders.iter().map(|holders| &holders.primary);
+        let nodes: Box<[Arc<str>]> = primaries
+            .filter(|primary| seen.insert(Arc::clone(primary)))
+            .cloned()
+            .collect();
         let is_empty = nodes.is_empty();
         let Builder {
             holders,
             slots,
             addresses,
+            clusters,
             ..
         } = builder;
+        let cluster = match clusters.len() {
+            1 => clusters.into_iter().next().flatten(),
+            _ => None,
+        };
         let endpoints = addresses.into_values().collect();
         let map = Self {
             epoch,
+            cluster,
             holders,
             slots: slots.into(),
-            nodes: nodes.into(),
+            nodes,
             endpoints,
         };
         (!is_empty).then_some(map)
@@ -91,6 +100,11 @@ impl Topology {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether it is of the same cluster, as far as `other` knows its own.
+    pub(crate) fn is_of_cluster_of(&self, other: &Self) -> bool {
+        other.cluster.is_none() || self.cluster == other.cluster
     }
 
     /// Who has a slot, if anybody.
@@ -123,6 +137,8 @@ struct Builder<'a> {
     /// Each address once, however many entries name it.
     addresses: HashMap<String, Arc<str>>,
     slots: Vec<u16>,
+    /// What the endpoints' names begin with.
+    clusters: HashSet<Option<u64>>,
 }
 
 impl Builder<'_> {
@@ -157,17 +173,25 @@ impl Builder<'_> {
         Some(())
     }
 
-    /// `[host, port, ...]`.
+    /// `[host, port, name, ...]`.
     fn endpoint(&mut self, field: Value) -> Option<Arc<str>> {
         let mut fields = field.into_array().ok()?.into_iter();
         let host = fields.next()?.into_bytes().ok()?.unwrap_or_default();
         let port = u16::try_from(fields.next()?.into_integer().ok()?).ok()?;
         let address = address(std::str::from_utf8(&host).ok()?, port, self.asked)?;
+        let name = fields.next().and_then(|name| name.into_bytes().ok()?);
+        self.clusters.insert(name.as_deref().and_then(cluster_of));
         let known = self.addresses.entry(address);
         Some(Arc::clone(
             known.or_insert_with_key(|address| address.as_str().into()),
         ))
     }
+}
+
+/// The cluster in an endpoint's name: its first 16 digits of 40.
+fn cluster_of(name: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(name.get(..16)?).ok()?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 /// `host:port` as it is connected to. An empty host, or `?`, is the one that was asked.
@@ -229,6 +253,32 @@ mod tests {
         assert_eq!(map.nodes(), ["a:7001".into(), "b:7001".into()]);
         assert!(map.has("b:7002") && map.has("b:7001") && !map.has("c:7001"));
         assert_eq!(map.epoch(), 3);
+    }
+
+    #[test]
+    fn the_names_of_endpoints_tell_the_cluster() {
+        let named = |name: &'static [u8]| {
+            let host = Value::Bytes(Bytes::from_static(b"a"));
+            let name = Value::Bytes(Bytes::from_static(name));
+            Value::Array(vec![host, Value::Integer(1), name])
+        };
+        let map = |names: &[&'static [u8]]| {
+            let endpoints = names.iter().map(|name| named(name)).collect();
+            map(vec![entry(0, 16_383, endpoints)]).expect("well formed")
+        };
+        let ours = map(&[b"57589b8c6bb6296f01", b"57589b8c6bb6296f02"]);
+        let same = map(&[b"57589b8c6bb6296f03"]);
+        let other = map(&[b"57589b8c6bb6296e01"]);
+        // As Redis names nodes.
+        let mixed = map(&[b"57589b8c6bb6296f01", b"57589b8c6bb6296e01"]);
+        let none = Topology::of_one("a:1");
+        assert!(ours.is_of_cluster_of(&same) && same.is_of_cluster_of(&ours));
+        for foreign in [&other, &mixed, &none] {
+            assert!(!foreign.is_of_cluster_of(&ours));
+        }
+        for any in [&ours, &other, &mixed, &none] {
+            assert!(any.is_of_cluster_of(&mixed) && any.is_of_cluster_of(&none));
+        }
     }
 
     #[test]
