@@ -31,10 +31,11 @@ const LOOKS: u32 = 8;
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// Runs until all handles are gone and what was sent is answered, or until the connection fails; why it ended.
+/// Then nothing is queued any more, what was sent is failed, and the socket is closed.
 pub(super) async fn drive(
     mut stream: TcpStream,
-    mut queue: mpsc::Receiver<Queued>,
-    options: Options,
+    queue: &mut mpsc::Receiver<Queued>,
+    options: &Options,
 ) -> Disconnect {
     let in_flight = InFlight::new();
     let answered = Notify::new();
@@ -42,29 +43,35 @@ pub(super) async fn drive(
     let (input, output) = stream.split();
     let mut writer = Writer {
         output,
-        queue: &mut queue,
+        queue,
         in_flight: &in_flight,
         answered: &answered,
         idle: &idle,
         batch: BytesMut::new(),
         waiters: Vec::new(),
         first: 0,
-        options: &options,
+        options,
     };
     let reason = tokio::select! {
+        // What has come is read before it is missed.
+        biased;
+        Err(reason) = read(input, &in_flight, &answered, options) => reason,
         reason = writer.run() => reason,
-        Err(reason) = read(input, &in_flight, &answered, &options) => reason,
-        reason = watch(&in_flight, &idle, &options) => reason,
+        reason = watch(&in_flight, &idle, options) => reason,
     };
+    writer.queue.close();
     in_flight.fail_all(reason);
-    queue.close();
+    reason
+}
+
+/// Gives back what is left in a closed queue.
+pub(super) async fn refuse_all(mut queue: mpsc::Receiver<Queued>, reason: Disconnect) {
     while let Some(queued) = queue.recv().await {
         let _ = queued.reply.send(Err(Lost {
             reason,
             was_sent: false,
         }));
     }
-    reason
 }
 
 struct Writer<'d> {
@@ -218,14 +225,26 @@ async fn read(
 }
 
 /// Ends when the server is silent; has the writer probe it when it owes nothing for long.
+///
+/// A client that stood still finds all times passed, with replies in the socket perhaps: so it looks twice.
 async fn watch(in_flight: &InFlight, idle: &Notify, options: &Options) -> Disconnect {
     let look = (options.reply_timeout / LOOKS).max(Duration::from_millis(1));
+    let mut was_late = false;
     loop {
         sleep(look).await;
         match in_flight.debt() {
-            Debt::Reply(time) if time >= options.reply_timeout => return Disconnect::Silent,
-            Debt::Idle(time) if time >= options.ping_interval => idle.notify_one(),
-            Debt::Reply(_) | Debt::Idle(_) => {}
+            Debt::Reply(time) => {
+                if was_late && time >= options.reply_timeout {
+                    return Disconnect::Silent;
+                }
+                was_late = time + look >= options.reply_timeout;
+            }
+            Debt::Idle(time) => {
+                if time >= options.ping_interval {
+                    idle.notify_one();
+                }
+                was_late = false;
+            }
         }
     }
 }

@@ -156,12 +156,14 @@ impl Connection {
         let stream = timeout(options.connect_timeout, connect)
             .await
             .map_err(|_| ConnectError::TimedOut)??;
-        let (requests, queue) = mpsc::channel(options.queue_max);
+        let (requests, mut queue) = mpsc::channel(options.queue_max);
         let options = options.clone();
         tokio::spawn(async move {
-            if driver::drive(stream, queue, options).await != Disconnect::Dropped {
+            let reason = driver::drive(stream, &mut queue, &options).await;
+            if reason != Disconnect::Dropped {
                 trouble.notify_one();
             }
+            driver::refuse_all(queue, reason).await;
         });
         Ok(Self { requests })
     }

@@ -1,6 +1,6 @@
 //! A connection against servers that answer, stand still, lie, or go away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +12,13 @@ use crate::command::Command;
 use crate::decode::DecodeError;
 use crate::error::{ConnectError, Disconnect};
 use crate::fake::{Action, FakeServer};
+use crate::lock::lock;
 use crate::name::Name;
 use crate::options::Options;
 use crate::value::Value;
 
 const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_secs(10);
 
 fn options() -> Options {
     Options::default()
@@ -132,6 +134,60 @@ async fn a_silent_server_loses_all_that_wait() {
     );
 }
 
+/// The server is in a thread of its own, as another process would be.
+#[tokio::test]
+async fn a_client_that_stood_still_reads_what_came_meanwhile() {
+    let others = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a thread");
+    let (gate, closed_gate) = std::sync::mpsc::channel::<()>();
+    let closed_gate = Mutex::new(closed_gate);
+    let served = others.spawn(FakeServer::start(move |command| {
+        let _ = lock(&closed_gate).recv();
+        Action::bulk(command)
+    }));
+    let server = served.await.expect("no panic");
+    let patient = options().reply_timeout(4 * SHORT).connect_timeout(LONG);
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(open(&server, &patient).await);
+    }
+    let mut waiting = Vec::new();
+    for connection in &connections {
+        waiting.push(connection.send(frame("late")).await.expect("open"));
+    }
+    // All is written; then this runtime stands still while the replies come.
+    tokio::time::sleep(SHORT / 10).await;
+    drop(gate);
+    let stood_still = Instant::now();
+    while server.commands().len() < waiting.len() || stood_still.elapsed() < 6 * SHORT {
+        assert!(stood_still.elapsed() < LONG);
+        std::thread::sleep(SHORT / 10);
+    }
+    for mut pending in waiting {
+        assert!(is_echo(pending.wait().await, "late"));
+    }
+    others.shutdown_background();
+}
+
+#[tokio::test]
+async fn trouble_is_told_and_the_socket_closed_before_the_queue_is_empty() {
+    let server = echo().await;
+    let trouble = Arc::new(Notify::new());
+    let options = options().queue_max(1);
+    let name = Name::new(&*server.address);
+    let connection = Connection::open(&name, Role::Routed, &options, Arc::clone(&trouble)).await;
+    let connection = connection.expect("it listens");
+    // Room that is taken and not used, as by a caller that is not polled.
+    let room = connection.requests.reserve().await.expect("open");
+    let told = tokio::time::timeout(LONG, trouble.notified());
+    drop(server);
+    told.await.expect("its end is noticed");
+    drop(room);
+}
+
 #[tokio::test]
 async fn an_idle_server_that_does_not_answer_pings_is_found_out() {
     let server = FakeServer::start(|_| Action::Ignore).await;
@@ -145,7 +201,8 @@ async fn an_idle_server_that_does_not_answer_pings_is_found_out() {
         .await
         .expect("it is probed");
     let healthy = echo().await;
-    let connection = open(&healthy, &options().ping_interval(SHORT)).await;
+    let patient = options().reply_timeout(LONG).connect_timeout(LONG);
+    let connection = open(&healthy, &patient.ping_interval(SHORT)).await;
     tokio::time::sleep(4 * SHORT).await;
     assert!(connection.is_open());
 }
