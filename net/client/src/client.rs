@@ -256,14 +256,16 @@ impl Client {
     }
 }
 
-/// Asks all nodes, each interval, for ever.
+/// Asks all nodes, each interval, for ever; nobody where one node has everything.
 async fn learn_hot_keys(router: Arc<Router>, interval: Duration) {
     let mut ticks = interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let mut asked = JoinSet::new();
-        for node in router.discovery.map().nodes() {
+        let map = router.discovery.map();
+        let nodes = map.nodes();
+        for node in nodes.iter().filter(|_| nodes.len() > 1) {
             let pool = router.nodes.pool(node, Role::Routed);
             let request = Command::read("HOTKEYS").arg("GET").into_request();
             let longest = router.options.reply_timeout;

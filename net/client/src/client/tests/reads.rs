@@ -70,3 +70,17 @@ async fn reads_of_hot_keys_go_to_all_nodes() {
         "first"
     );
 }
+
+#[tokio::test]
+async fn where_one_node_has_all_it_is_not_asked_for_hot_keys() {
+    let map = Map::default();
+    let node = map.node(ok).await;
+    map.set_all(1, &node.address);
+    let often = Duration::from_millis(5);
+    let client = connect(&node, options().hot_keys_interval(Some(often))).await;
+    tokio::time::sleep(20 * often).await;
+    client.set("k", "v").await.expect("stored");
+    let mut commands = node.commands();
+    commands.retain(|command| !command.starts_with("CLUSTER"));
+    assert_eq!(commands, ["SET k v"]);
+}
