@@ -48,7 +48,7 @@ fn ten_thousand_increments_a_second_are_twenty_operations(cluster: &Cluster) {
             assert_eq!(sum.unsigned_abs(), seconds * RATE);
             assert!(per_second <= 20.0, "{operations} in {took:.2} s");
             assert!(
-                rate >= RATE as f64 * 0.9,
+                !is_long() || rate >= RATE as f64 * 0.9,
                 "the machine is too slow for this: {rate:.0}/s"
             );
         }
