@@ -1,10 +1,13 @@
 //! All that the client offers, against nodes that are well.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fulmar_client::{
     BatchOptions, Client, Command, ErrorKind, Options, ReadFrom, SetOptions, Ttl, Value, blocking,
 };
+use tokio::task::JoinSet;
 
 use crate::cluster::{Cluster, runtime};
 use crate::nodes::Node;
@@ -25,6 +28,7 @@ fn a_cluster_serves_all_that_the_client_offers() {
         assert_eq!(client.nodes().len(), 2);
         single_keys(&client).await;
         many_keys(&client).await;
+        values_are_computed_once(&client).await;
         replicas(&cluster).await;
         hot_keys(&cluster, &client).await;
     });
@@ -102,6 +106,28 @@ async fn many_keys(client: &Client) {
         counter.increment(by).await.expect("added");
     }
     assert_eq!(counter.get().await.expect("numbers"), 5_050);
+}
+
+async fn values_are_computed_once(client: &Client) {
+    let computed = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..200 {
+        let (client, computed) = (client.clone(), Arc::clone(&computed));
+        callers.spawn(async move {
+            let compute = || async {
+                computed.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, std::io::Error>("computed")
+            };
+            client.get_or_compute("computed", MINUTE, compute).await
+        });
+    }
+    while let Some(value) = callers.join_next().await {
+        assert_eq!(value.expect("no panic").expect("computed"), "computed");
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), 1);
+    let ttl = client.ttl("computed").await.expect("answered");
+    assert!(matches!(ttl, Ttl::Left(left) if left > MINUTE * 8 / 10 && left <= MINUTE * 11 / 10));
 }
 
 async fn replicas(cluster: &Cluster) {

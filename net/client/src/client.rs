@@ -258,7 +258,9 @@ impl Client {
 
 /// Asks all nodes, each interval, for ever; nobody where one node has everything.
 async fn learn_hot_keys(router: Arc<Router>, interval: Duration) {
-    let mut ticks = interval_at(Instant::now() + interval, interval);
+    // Clients that started together don't ask together.
+    let first = Instant::now() + interval.mul_f64(fastrand::f64());
+    let mut ticks = interval_at(first, interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

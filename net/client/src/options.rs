@@ -168,7 +168,7 @@ impl Options {
 
     /// How often each node is asked for its hot keys, whose reads then go to nodes at random: each keeps a
     /// copy for a while (`--hot-copy-ms`, 250 by default, at most 1,000). 1 s by default; `None` sends all
-    /// reads to the keys' owners.
+    /// reads to the keys' owners. With very many clients ask less often: each asks each node.
     ///
     /// Values of hot keys that others wrote may be as old as that, and a later read may see an older one
     /// than an earlier read. What was written through this client and its clones it reads.
