@@ -44,6 +44,12 @@ pub(crate) fn pin_to(cpus: &[usize]) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
+/// Lets this thread run mostly when no other wants to.
+pub(crate) fn yield_to_others() {
+    const NICENESS: i32 = 15;
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
 /// Checks that io_uring is there with all that the rings use.
 pub(crate) fn check_io_uring() -> Result<(), StartError> {
     let refused = |error: io::Error| match error.raw_os_error() {

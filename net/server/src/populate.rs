@@ -1,7 +1,8 @@
 //! A thread that makes the shards' memory resident before they need it.
 //!
 //! The system clears memory when it is first touched, huge pages 2 MiB at a time, which takes a core 0.2 ms
-//! and, where a hypervisor has to find the memory first, up to 9 ms. Here no client waits for it.
+//! and, where a hypervisor has to find the memory first, up to 9 ms. Here no client waits for it: cores that
+//! want to run go first.
 
 use std::{io, thread};
 
@@ -23,6 +24,7 @@ pub(crate) fn start(shards: &mut [Shard], cpus: &[usize]) -> io::Result<()> {
         .name("populate".into())
         .spawn(move || {
             machine::pin_to(&cpus);
+            machine::yield_to_others();
             asked.into_iter().for_each(Populate::run);
         })?;
     for shard in shards {
