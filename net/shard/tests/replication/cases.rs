@@ -417,6 +417,31 @@ fn the_window_bounds_what_is_on_its_way() {
     world.assert_copies_equal(0);
 }
 
+#[test]
+fn a_write_does_not_wait_behind_all_that_a_sync_can_send() {
+    let mut world = World::new(&[1, 1], ROOMY);
+    for number in 0..2_000 {
+        let key = format!("{{a}}{number}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 3_000]]);
+    }
+    world.decide_copies(&[1, 2]);
+    world.learn_all();
+    while world.syncs == 0 {
+        world.advance();
+        assert!(pass_one(&mut world));
+    }
+    let before = world.item_bytes;
+    while world.send_batch(core(1), core(2)) {}
+    let sent = world.item_bytes - before;
+    // 512 KiB that are not acknowledged, and the batch that went beyond.
+    assert!((500_000..800_000).contains(&sent), "{sent} bytes");
+    world.run(0, &[b"SET", b"{a}new", b"v"]);
+    assert!(world.send_batch(core(1), core(2)), "its entry goes at once");
+    assert!(!world.send_batch(core(1), core(2)), "the sync does not");
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
 /// Keys that are only read, at the primary, stay at the follower, too, while others come and go.
 #[test]
 fn a_copy_keeps_what_is_read_at_its_primary() {

@@ -8,7 +8,7 @@ use crate::replication::copies::Copies;
 use crate::replication::key_set::KeySet;
 use crate::replication::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_SCAN_MAX, ENTRY_OVERHEAD_BYTES, Limits,
-    TOUCHES_PER_BATCH, TOUCHES_TOLD_MS, WINDOW_BATCHES_MAX,
+    SYNC_WINDOW_BYTES_MAX, TOUCHES_PER_BATCH, TOUCHES_TOLD_MS, WINDOW_BATCHES_MAX,
 };
 use crate::replication::touches::Touches;
 use crate::replication::{Entry, EntryKind, EntrySink, Log, LogKind, Store};
@@ -88,13 +88,17 @@ impl Link {
         self.tell_dues(scene, &mut batch);
         self.answer_fetches(scene, &mut batch);
         self.read_log(scene, &mut batch);
+        let may_sync = self.flying_bytes < SYNC_WINDOW_BYTES_MAX;
         let is_of_sync = self.long.as_ref().is_some_and(LongValue::is_of_any_sync);
         let bytes_before = batch.bytes;
-        self.go_on_with_long(scene, &mut batch);
+        if may_sync || !is_of_sync {
+            self.go_on_with_long(scene, &mut batch);
+        }
         if is_of_sync {
             turn.spend(batch.bytes - bytes_before);
         }
-        let sync = self.go_on_with_sync(scene, turn, &mut batch);
+        let sync = may_sync.then(|| self.go_on_with_sync(scene, turn, &mut batch));
+        let sync = sync.flatten();
         self.tell_reached(scene, turn, &mut batch);
         if let Some(mean) = batch.bytes.checked_div(batch.entries) {
             self.entry_bytes = (self.entry_bytes * 7 + mean) / 8;
