@@ -32,6 +32,7 @@ impl Cache {
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
         let work_max = work_max.min(ADVANCE_WORK_MAX);
+        self.slab.trim_later();
         if self.slab.is_over() {
             self.go_on_fitting();
             if self.evacuation.is_some() {

@@ -281,7 +281,8 @@ impl PageTable {
             let page = self.resident_free;
             self.resident_free = self.get(page).next;
             page
-        } else if self.resident_count <= self.resident_max && self.ahead > 0 {
+        } else if self.ahead > 0 {
+            // Resident as it is, it makes nothing worse where too many pages are.
             self.ahead -= 1;
             self.take_untouched()
         } else if self.resident_count < self.resident_max {

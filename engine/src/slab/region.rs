@@ -307,10 +307,14 @@ mod mapped {
                 offset,
                 bytes_count,
             } = self;
-            // SAFETY: inside the mapping, as checked by `populate`.
-            let pointer = unsafe { mapping.base.add(offset) }.as_ptr().cast();
-            // SAFETY: the mapping is alive (1), and the advice doesn't change its content.
-            let _ = unsafe { madvise(pointer, bytes_count, Advice::LinuxPopulateWrite) };
+            // A huge page at a time: the system lets nobody change its mappings meanwhile.
+            for at in (0..bytes_count).step_by(HUGE_PAGE_BYTES) {
+                let count = HUGE_PAGE_BYTES.min(bytes_count - at);
+                // SAFETY: inside the mapping, as checked by `populate`.
+                let pointer = unsafe { mapping.base.add(offset + at) }.as_ptr().cast();
+                // SAFETY: the mapping is alive (1), and the advice doesn't change its content.
+                let _ = unsafe { madvise(pointer, count, Advice::LinuxPopulateWrite) };
+            }
         }
     }
 
