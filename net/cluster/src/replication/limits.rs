@@ -27,8 +27,8 @@ pub const WINDOW_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes a second of a core's full syncs unless told otherwise.
 pub const SYNC_BYTES_PER_SECOND: u64 = 32 << 20;
-/// With so many bytes to one follower that are not acknowledged a full sync pauses: what is written
-/// meanwhile, and the end of a hand-over, come behind them.
+/// With so many bytes of it to one follower that are not acknowledged a full sync pauses, but for the parts of
+/// long values: what is written meanwhile, and the end of a hand-over, come behind them.
 pub const SYNC_WINDOW_BYTES_MAX: usize = 512 * 1024;
 /// What was not sent for so long is not made up for.
 pub const SYNC_BURST_MS: u64 = 20;

@@ -88,17 +88,20 @@ impl Link {
         self.tell_dues(scene, &mut batch);
         self.answer_fetches(scene, &mut batch);
         self.read_log(scene, &mut batch);
-        let may_sync = self.flying_bytes < SYNC_WINDOW_BYTES_MAX;
         let is_of_sync = self.long.as_ref().is_some_and(LongValue::is_of_any_sync);
         let bytes_before = batch.bytes;
-        if may_sync || !is_of_sync {
-            self.go_on_with_long(scene, &mut batch);
-        }
+        self.go_on_with_long(scene, &mut batch);
         if is_of_sync {
             turn.spend(batch.bytes - bytes_before);
         }
+        // What else is on its way does not count, or writes could keep a sync from going on.
+        let sync_flights = self.flights.iter().map(|flight| flight.sync_bytes);
+        let may_sync = sync_flights.sum::<usize>() < SYNC_WINDOW_BYTES_MAX;
+        turn.note_window(self.core(), may_sync);
+        let bytes_before = batch.bytes;
         let sync = may_sync.then(|| self.go_on_with_sync(scene, turn, &mut batch));
         let sync = sync.flatten();
+        let sync_bytes = batch.bytes - bytes_before;
         self.tell_reached(scene, turn, &mut batch);
         if let Some(mean) = batch.bytes.checked_div(batch.entries) {
             self.entry_bytes = (self.entry_bytes * 7 + mean) / 8;
@@ -124,6 +127,7 @@ impl Link {
         self.flights.push_back(Flight {
             number: self.number,
             bytes,
+            sync_bytes,
             cursor,
             covered,
             sync,

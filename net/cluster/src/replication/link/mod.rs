@@ -76,6 +76,8 @@ pub(super) struct Link {
 struct Flight {
     number: u64,
     bytes: usize,
+    /// Of these, what a full sync sent, without long values.
+    sync_bytes: usize,
     cursor: LogOffset,
     /// All writes before this are in it or in those before.
     covered: Time,

@@ -22,6 +22,8 @@ pub(in crate::replication) struct Turn {
     /// Number of the last sync begun.
     pub(in crate::replication) last: u64,
     pace: Pace,
+    /// It goes on when something of it is acknowledged.
+    waits_for_window: bool,
 }
 
 /// How much of syncs may be sent now: a bucket that fills with time, and may be overdrawn by one item.
@@ -35,11 +37,18 @@ impl Turn {
     /// When a sync that runs goes on; `None` if none does, or now.
     pub(in crate::replication) fn resumes_at(&self, per_second: u64) -> Option<Time> {
         let missing = 1_u64.saturating_add_signed(self.pace.bytes.saturating_neg());
-        let is_paused = self.holder.is_some() && self.pace.bytes <= 0;
+        let is_paused = self.holder.is_some() && self.pace.bytes <= 0 && !self.waits_for_window;
         is_paused.then(|| {
             let ms = missing.saturating_mul(1_000) / per_second.max(1);
             self.pace.filled_at.plus_ms(ms + 1)
         })
+    }
+
+    /// Notes whether the link to `core` has room for more of a sync.
+    pub(super) fn note_window(&mut self, core: RemoteCore, has_room: bool) {
+        if self.holder.is_some_and(|(holder, _)| holder == core) {
+            self.waits_for_window = !has_room;
+        }
     }
 
     /// Notes that so many bytes of a long value of a sync were sent.
