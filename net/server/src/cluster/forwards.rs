@@ -100,8 +100,8 @@ pub(crate) struct Forward {
     epoch_wanted: Epoch,
     /// Why it was not executed the last time.
     refused: Option<ForwardStatus>,
-    /// A node that it was sent to before may have executed it.
-    may_be_executed: bool,
+    /// It was sent to a node that was lost since.
+    was_sent: bool,
     /// What has come of a long reply, and how much of it came first.
     reply: Vec<u8>,
     reply_begun: Option<usize>,
@@ -186,7 +186,7 @@ impl Forward {
             keepable_since: None,
             epoch_wanted: Epoch(0),
             refused: None,
-            may_be_executed: false,
+            was_sent: false,
             reply: Vec::new(),
             reply_begun: None,
         }
@@ -211,6 +211,16 @@ impl Forward {
     /// Whether it may write; a queue is looked at as a whole.
     pub(crate) fn may_write(&self) -> bool {
         self.id == CommandId::Exec || self.id.spec().is_write()
+    }
+
+    /// The node that it was sent to is not waited for any more.
+    pub(crate) fn note_lost(&mut self) {
+        self.was_sent = true;
+    }
+
+    /// Whether a node that was lost since may have executed it, and that matters.
+    pub(crate) fn may_be_executed(&self) -> bool {
+        self.was_sent && self.may_write()
     }
 
     /// Whether to try it again at `now`, with the topology of this epoch.
@@ -441,7 +451,9 @@ impl Forwards {
             let id = RequestId(u32::from(place.generation) << 16 | index);
             if let Some(mut forward) = self.take(id) {
                 forward.reply.clear();
-                forward.may_be_executed |= was_sent;
+                if was_sent {
+                    forward.note_lost();
+                }
                 if forward.is_idempotent || !was_sent {
                     self.counts.retried += 1;
                     self.push_again(forward, now);
@@ -565,11 +577,7 @@ impl Forwards {
 
     fn fail(&mut self, forward: &Forward, failure: Failure) {
         let failure = match failure {
-            Failure::NotExecuted | Failure::Down
-                if forward.may_be_executed && forward.may_write() =>
-            {
-                Failure::Unknown
-            }
+            Failure::NotExecuted | Failure::Down if forward.may_be_executed() => Failure::Unknown,
             failure => failure,
         };
         self.counts.failed += 1;

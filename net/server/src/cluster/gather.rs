@@ -57,6 +57,8 @@ pub(crate) struct Gather {
     keys_count: usize,
     parts: Vec<Part>,
     missing: usize,
+    /// A part that came back may have been executed before.
+    is_doubtful: bool,
     /// Until when parts that were not executed are dealt out again.
     deadline: Time,
     /// The topology by which they were last, and when they may be if it is still in force.
@@ -85,6 +87,7 @@ impl Gather {
             keys_count: 0,
             parts: Vec::new(),
             missing: 0,
+            is_doubtful: false,
             deadline: now.plus_ms(FORWARD_MS_MAX),
             epoch: Epoch(0),
             retry_at: Time(0),
@@ -179,14 +182,15 @@ impl Gather {
 
     /// Brings a part's reply; true if it was the last one missing.
     pub(crate) fn fill(&mut self, part: usize, reply: Reply) -> bool {
-        self.put(
-            part,
-            match reply {
-                Reply::Bytes(bytes) => PartReply::Bytes(bytes),
-                Reply::Failed(failure) => PartReply::Failed(failure),
-                Reply::Here(forward) => PartReply::Back(forward.args),
-            },
-        );
+        let reply = match reply {
+            Reply::Bytes(bytes) => PartReply::Bytes(bytes),
+            Reply::Failed(failure) => PartReply::Failed(failure),
+            Reply::Here(forward) => {
+                self.is_doubtful |= forward.may_be_executed();
+                PartReply::Back(forward.args)
+            }
+        };
+        self.put(part, reply);
         self.is_complete()
     }
 
@@ -286,7 +290,7 @@ impl Gather {
         }
         if let Some(&first) = failures.first() {
             let is_begun = self.id.spec().is_write() && !replies.is_empty();
-            let is_unknown = is_begun || failures.contains(&Failure::Unknown);
+            let is_unknown = is_begun || self.is_doubtful || failures.contains(&Failure::Unknown);
             return Whole::Failed(if is_unknown { Failure::Unknown } else { first });
         }
         if self.id == CommandId::Exec {
@@ -435,6 +439,23 @@ mod tests {
             None,
             Time(0),
         )))
+    }
+
+    #[test]
+    fn a_part_that_comes_back_is_remembered_to_have_been_sent() {
+        for (was_sent, expected) in [(false, Failure::NotExecuted), (true, Failure::Unknown)] {
+            let (mut gather, _) = apart("MSET foo 1 bar 2");
+            let Reply::Here(mut forward) = back("MSET foo 1") else {
+                unreachable!("it is one that came back");
+            };
+            forward.id = CommandId::MSet;
+            if was_sent {
+                forward.note_lost();
+            }
+            gather.fill(0, Reply::Here(forward));
+            gather.fill(1, back("MSET bar 2"));
+            assert_eq!(whole(&gather), Err(Whole::Failed(expected)));
+        }
     }
 
     /// Deals out what came back; the new parts.

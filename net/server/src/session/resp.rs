@@ -61,7 +61,7 @@ pub(crate) struct RespSession {
     questions_count: usize,
     /// The node that has the keys of the transaction's queue, once one is queued.
     queue_owner: Option<Owner>,
-    /// Since when its EXEC waits for its keys to have changed hands.
+    /// Since when its EXEC, or its WATCH, waits for its keys to have changed hands.
     exec_since: Option<fulmar_cluster::Time>,
     is_quitting: bool,
 }

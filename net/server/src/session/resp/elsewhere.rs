@@ -10,8 +10,8 @@ use fulmar_shard::{Outcome as Executed, Route, ShardMask, StagedChain, execute, 
 
 use super::{Context, RespSession, held};
 use crate::cluster::{
-    Asker, Destination, Failure, Forward, Gather, Owner, PartCommand, Reply, Serving, Target, View,
-    Way, Whole, way, way_of_keys,
+    Asker, Destination, FORWARD_MS_MAX, Failure, Forward, Gather, Owner, PartCommand, Reply,
+    Serving, Target, View, Way, Whole, way, way_of_keys,
 };
 use crate::dispatch::Outcome;
 use crate::message::ReplyForm;
@@ -101,6 +101,8 @@ impl RespSession {
         chains: &mut Vec<Option<StagedChain>>,
         context: &mut Context<'_, '_>,
     ) -> Option<Outcome> {
+        let now = Time(context.dispatcher.now().time.0);
+        let since = self.exec_since.take().unwrap_or(now);
         let nodes = context.dispatcher.nodes_mut()?;
         let view = nodes.view()?;
         let asker = Asker {
@@ -111,8 +113,12 @@ impl RespSession {
             Way::Here => return None,
             Way::Moved(slot, _) => view.cluster.moved(slot.number()),
             Way::CrossSlot if asker.knows_the_map => CommandError::CrossSlot,
+            _ if asker.knows_the_map && now.ms_since(since) >= FORWARD_MS_MAX => {
+                CommandError::TryAgain
+            }
             // The owner does not know yet that it is, and would send the client back.
             _ if asker.knows_the_map => {
+                self.exec_since = Some(since);
                 nodes.hold(context.id);
                 return Some(Outcome::Wait);
             }
