@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 }
 
 /// Loads the targets one after the other, and all again in each further round, so that what else the machine
-/// does meets each of them. One that fails, or a signal, ends it all.
+/// does meets each of them. One that fails, or a signal, ends it all; what was measured is reported.
 fn run_in_turns(
     configs: Vec<Config>,
     rounds: u32,
@@ -87,7 +87,10 @@ fn run_in_turns(
     let mut runs: Vec<(Arc<Config>, RunEnd)> = Vec::with_capacity(configs.len());
     for config in configs {
         let config = Arc::new(config);
-        let end = drive::run(&config, true, hdr_file.as_deref_mut(), signal)?;
+        let end = match drive::run(&config, true, hdr_file.as_deref_mut(), signal) {
+            Err(failure) if runs.is_empty() => return Err(failure),
+            end => end.unwrap_or_else(|failure| RunEnd::failed(&failure)),
+        };
         let is_over = end.is_early();
         runs.push((config, end));
         if is_over {
@@ -96,7 +99,8 @@ fn run_in_turns(
     }
     for _ in 1..rounds {
         for (config, end) in &mut runs {
-            end.append(drive::run(config, false, None, signal)?);
+            let next = drive::run(config, false, None, signal);
+            end.append(next.unwrap_or_else(|failure| RunEnd::failed(&failure)));
             if end.is_early() {
                 return Ok(runs);
             }
@@ -116,6 +120,7 @@ fn finish(runs: Vec<(Arc<Config>, RunEnd)>, files: ReportFiles) -> ExitCode {
     let mut problems = Vec::new();
     let mut signal = None;
     let mut sides = Vec::with_capacity(runs.len());
+    let is_alone = runs.len() == 1;
     for (config, end) in runs {
         let RunEnd {
             tally,
@@ -127,7 +132,15 @@ fn finish(runs: Vec<(Arc<Config>, RunEnd)>, files: ReportFiles) -> ExitCode {
             problems.push(format!("cannot write the --hdr file: {error}"));
         }
         if tally.errors() > 0 {
-            problems.push(format!("{} replies were errors or wrong", tally.errors()));
+            let of_whom = if is_alone {
+                String::new()
+            } else {
+                format!("{}: ", config.name)
+            };
+            problems.push(format!(
+                "{of_whom}{} replies were errors or wrong",
+                tally.errors()
+            ));
         }
         problems.extend(facts.failure.clone());
         signal = signal.or(facts.signal);

@@ -530,3 +530,20 @@ fn targets_have_their_turns_and_are_compared() {
     let page = std::fs::read_to_string(path("page.html")).expect("written");
     assert!(page.contains("<title>loadgen: first beside other</title>"));
 }
+
+#[test]
+fn what_was_measured_of_others_is_reported_when_a_target_cannot_be_reached() {
+    let target = Target::start(Protocol::Resp, Fault::None);
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let flags = format!("--target gone={address} --requests 500 -c 4");
+    let run = run(&format!("there={}", target.address()), &flags);
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.contains("there all"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("FAILED: cannot connect"),
+        "{}",
+        run.stdout
+    );
+}

@@ -45,6 +45,20 @@ impl RunEnd {
         self.facts.failure.is_some() || self.facts.signal.is_some()
     }
 
+    /// One that did not begin.
+    pub(crate) fn failed(failure: &Failure) -> Self {
+        let facts = RunFacts {
+            failure: Some(failure.to_string()),
+            ..RunFacts::default()
+        };
+        Self {
+            tally: Tally::new(),
+            timeline: Timeline::new(),
+            facts,
+            log_error: None,
+        }
+    }
+
     /// Adds another run with the same target.
     pub(crate) fn append(&mut self, next: Self) {
         self.tally.add(&next.tally);

@@ -14,7 +14,7 @@ use super::{Event, Failure, LoadEnd, Meter, Phase, Purpose, Shared, Source};
 use crate::config::{Config, Library};
 use crate::wire::{COUNTER_PREFIX, Operation};
 use fulmar_client::{BatchOptions, Batcher, Client, Counter, Error, Options, SetOptions};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,8 +48,9 @@ struct Callers {
     batcher: Option<Batcher>,
     source: RefCell<Source>,
     meter: RefCell<Meter>,
-    in_flight: RefCell<u64>,
+    in_flight: Cell<u64>,
     idle: Notify,
+    idle_count: Cell<usize>,
 }
 
 impl LibraryWorker {
@@ -86,12 +87,13 @@ impl LibraryWorker {
             client,
             source: RefCell::new(Source::prefill(&self.config, self.thread)),
             meter: RefCell::new(Meter::new()),
-            in_flight: RefCell::new(0),
+            in_flight: Cell::new(0),
             idle: Notify::new(),
+            idle_count: Cell::new(0),
             worker: self,
         });
         let result = callers.run_phases(end).await;
-        end.unanswered = *callers.in_flight.borrow();
+        end.unanswered = callers.in_flight.get();
         callers.meter.replace(Meter::new()).finish(end);
         result
     }
@@ -148,7 +150,7 @@ impl Callers {
     /// One caller.
     async fn call_until_over(self: Rc<Self>) {
         let (config, shared) = (&self.worker.config, &self.worker.shared);
-        loop {
+        while !shared.is_stopped() {
             let now = now_ns();
             let next = self.source.borrow_mut().next(now, config, &shared.budget);
             if let Some(request) = next {
@@ -157,15 +159,17 @@ impl Callers {
                     let delay_ns = now - request.start_ns;
                     self.meter.borrow_mut().tally.send_delays.record(delay_ns);
                 }
-                *self.in_flight.borrow_mut() += 1;
+                self.in_flight.set(self.in_flight.get() + 1);
                 let result = self.call(&request).await;
-                *self.in_flight.borrow_mut() -= 1;
+                self.in_flight.set(self.in_flight.get() - 1);
                 self.judge(&request, result);
             } else if self.source.borrow().is_exhausted(now, config) {
                 self.idle.notify_waiters();
                 return;
             } else {
+                self.idle_count.set(self.idle_count.get() + 1);
                 self.idle.notified().await;
+                self.idle_count.set(self.idle_count.get() - 1);
             }
         }
     }
@@ -185,7 +189,7 @@ impl Callers {
                 _ => {
                     (0..due).for_each(|_| self.idle.notify_one());
                     yield_now().await;
-                    if self.due(now_ns()).0 >= due {
+                    if self.idle_count.get() == 0 {
                         sleep(BUSY_WAIT).await;
                     }
                 }
@@ -273,6 +277,7 @@ impl Callers {
     fn judge(&self, request: &InFlight, result: Result<Answer, Error>) {
         let now = now_ns();
         let mut meter = self.meter.borrow_mut();
+        meter.begin_measuring(now);
         meter.replies += 1;
         meter.last_reply_ns = now;
         let counts = match request.purpose {
@@ -306,9 +311,13 @@ impl Callers {
         }
     }
 
-    /// Sends what is buffered; how many writes failed.
+    /// Sends what is buffered, unless the run is to be stopped; how many writes failed.
     async fn flush(&self) -> u64 {
-        let Some(batcher) = &self.batcher else {
+        let Some(batcher) = self
+            .batcher
+            .as_ref()
+            .filter(|_| !self.worker.shared.is_stopped())
+        else {
             return 0;
         };
         let Err(error) = batcher.flush().await else {

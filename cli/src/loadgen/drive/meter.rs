@@ -101,13 +101,13 @@ impl Meter {
 
     /// The load is over: what the thread itself did.
     pub(super) fn end_load(&self, end: &mut LoadEnd) {
+        end.last_reply_ns = self.last_reply_ns;
         if let Some(began) = self.began {
             let now = Clocks::read(now_ns());
             end.wall_ns = now.wall_ns - began.wall_ns;
             end.cpu_ns = now.cpu_ns - began.cpu_ns;
             end.cpu_wait_ns = now.cpu_wait_ns - began.cpu_wait_ns;
             end.replies = self.replies;
-            end.last_reply_ns = self.last_reply_ns;
         }
     }
 

@@ -232,15 +232,20 @@ fn write_generator(figures: &Figures, out: &mut dyn Write) -> io::Result<()> {
         .cpu_us_per_request
         .map_or(String::new(), |us| format!(", {us:.2} us per request"));
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    // The client library does not tell.
+    let traffic = if figures.bytes_sent + figures.bytes_received == 0 {
+        String::new()
+    } else {
+        let (sent, received) = (mib(figures.bytes_sent), mib(figures.bytes_received));
+        format!("; {sent:.1} MiB sent, {received:.1} MiB received")
+    };
     writeln!(
         out,
         "generator: {:.2} s CPU{per_request}; at most {:.0} % of a thread's time busy, {:.0} % \
-         waiting for a CPU; {:.1} MiB sent, {:.1} MiB received",
+         waiting for a CPU{traffic}",
         generator.cpu_seconds,
         generator.busiest_thread * 100.0,
         generator.waited_for_cpu * 100.0,
-        mib(figures.bytes_sent),
-        mib(figures.bytes_received)
     )?;
     if figures.is_generator_busy() {
         writeln!(
