@@ -32,7 +32,8 @@ impl Cache {
     pub fn advance(&mut self, now: Time, work_max: usize) -> bool {
         let now = self.observe(now);
         let work_max = work_max.min(ADVANCE_WORK_MAX);
-        self.slab.trim_later();
+        // What was becoming resident when the limit fell could not be given back then.
+        self.slab.trim();
         if self.slab.is_over() {
             self.go_on_fitting();
             if self.evacuation.is_some() {

@@ -61,6 +61,15 @@ impl Page {
     };
 }
 
+/// The number of the page at this place.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an arena has fewer than 2^19 pages"
+)]
+const fn number(place: usize) -> u32 {
+    place as u32
+}
+
 /// All pages of the arena.
 pub(super) struct PageTable {
     pages: Box<[Page]>,
@@ -302,36 +311,25 @@ impl PageTable {
         Some(page)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages"
-    )]
     fn take_untouched(&mut self) -> u32 {
-        let page = self.untouched as u32;
+        let page = number(self.untouched);
         self.untouched += 1;
         page
     }
 
-    /// Counts up to so many more untouched pages as resident, if fewer are, and tells which: they are to
-    /// be made so.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages"
-    )]
+    /// Counts so many more untouched pages as resident, as far as the limit allows, if fewer are; tells which:
+    /// they are to be made so.
     pub(super) fn go_ahead(&mut self, pages_count: usize) -> std::ops::Range<u32> {
         let from = self.untouched + self.ahead;
         let allowed = self.resident_max.saturating_sub(self.resident_count);
-        let left = (self.pages.len() - from).min(allowed);
-        let wanted = if self.ahead < pages_count {
-            pages_count
-        } else {
-            0
+        let count = match self.ahead < pages_count {
+            true => pages_count.min(allowed).min(self.pages.len() - from),
+            false => 0,
         };
-        let count = left.min(wanted);
         self.ahead += count;
         self.resident_count += count;
-        self.ahead_from = from as u32;
-        from as u32..(from + count) as u32
+        self.ahead_from = number(from);
+        self.ahead_from..number(from + count)
     }
 
     /// Gives an empty page back to the pool. It stays resident.
@@ -370,7 +368,7 @@ impl PageTable {
     pub(super) fn discard(&mut self, is_populating: bool) -> Option<u32> {
         let page = if self.resident_free == NO_PAGE {
             let last = self.ahead.checked_sub(1)?;
-            u32::try_from(self.untouched + last).expect("an arena has fewer than 2^19 pages")
+            number(self.untouched + last)
         } else {
             self.resident_free
         };
@@ -416,12 +414,8 @@ impl PageTable {
     }
 
     /// Pages that may have been in use.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an arena has fewer than 2^19 pages"
-    )]
     pub(super) fn touched(&self) -> std::ops::Range<u32> {
-        0..self.untouched as u32
+        0..number(self.untouched)
     }
 
     /// Panics unless invariants 1 to 4 hold.

@@ -323,14 +323,6 @@ impl Slab {
         self.trim()
     }
 
-    /// Gives back what could not be while it was becoming resident.
-    #[inline]
-    pub(crate) fn trim_later(&mut self) {
-        if self.pages.resident_count() > self.pages.resident_max() {
-            self.trim();
-        }
-    }
-
     /// Gives free pages above the limit back to the system; tells how many more pages must go.
     pub(crate) fn trim(&mut self) -> usize {
         let max = self.pages.resident_max();
@@ -598,7 +590,7 @@ mod tests {
         handles.push(take_one(&mut slab, class).expect("one that is resident already"));
         assert_eq!(take_one(&mut slab, class), None);
         drop(second);
-        slab.trim_later();
+        assert_eq!(slab.trim(), 0);
         assert_eq!(
             (slab.ahead_count(), slab.resident_count()),
             (0, handles.len())
