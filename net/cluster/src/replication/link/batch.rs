@@ -97,11 +97,12 @@ impl Link {
         // What else is on its way does not count, or writes could keep a sync from going on.
         let sync_flights = self.flights.iter().map(|flight| flight.sync_bytes);
         let may_sync = sync_flights.sum::<usize>() < SYNC_WINDOW_BYTES_MAX;
-        turn.note_window(self.core(), may_sync);
         let bytes_before = batch.bytes;
         let sync = may_sync.then(|| self.go_on_with_sync(scene, turn, &mut batch));
         let sync = sync.flatten();
         let sync_bytes = batch.bytes - bytes_before;
+        // After this link may have taken its turn: what was noted of another's is not its.
+        turn.note_window(self.core(), may_sync);
         self.tell_reached(scene, turn, &mut batch);
         if let Some(mean) = batch.bytes.checked_div(batch.entries) {
             self.entry_bytes = (self.entry_bytes * 7 + mean) / 8;
