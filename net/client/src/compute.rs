@@ -224,22 +224,11 @@ mod tests {
 
     use super::jittered;
     use crate::client::Client;
-    use crate::fake::{Action, FakeServer};
+    use crate::fake::{Action, FakeServer, until};
     use crate::lock::lock;
     use crate::options::Options;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    async fn until(mut is_so: impl FnMut() -> bool) {
-        let wait = async {
-            while !is_so() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("in time");
-    }
 
     /// A cache of one value.
     async fn cache() -> (FakeServer, Client) {

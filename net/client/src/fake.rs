@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +30,18 @@ impl Action {
     pub(crate) fn bulk(text: &str) -> Self {
         Self::Reply(format!("${}\r\n{text}\r\n", text.len()))
     }
+}
+
+/// Waits until it is so; the test fails if that takes long.
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("in time");
 }
 
 type Script = dyn Fn(&str) -> Action + Send + Sync;

@@ -151,7 +151,7 @@ mod tests {
     use crate::command::Command;
     use crate::connection::Role;
     use crate::error::{ConnectError, ErrorKind};
-    use crate::fake::{Action, FakeServer};
+    use crate::fake::{Action, FakeServer, until};
     use crate::options::Options;
 
     fn pool(address: &str, options: Options) -> Arc<Pool> {
@@ -161,17 +161,6 @@ mod tests {
             Arc::new(options),
             Arc::default(),
         ))
-    }
-
-    async fn until(mut is_so: impl FnMut() -> bool) {
-        let wait = async {
-            while !is_so() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("in time");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use crate::error::{Disconnect, ErrorKind};
-use crate::fake::{Action, FakeServer, Map};
+use crate::fake::{Action, FakeServer, Map, until};
 use crate::lock::lock;
 use crate::options::Options;
 use crate::slot::slot_of;
@@ -38,17 +38,6 @@ async fn connect(server: &FakeServer, options: Options) -> Client {
     Client::connect_with([server.address.clone()], options)
         .await
         .expect("it answers")
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let wait = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait)
-        .await
-        .expect("in time");
 }
 
 fn ok(_: &str) -> Action {

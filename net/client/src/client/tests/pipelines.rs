@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::{commands, connect, ok, options, until};
+use super::{commands, connect, ok, options};
 use crate::command::Command;
-use crate::fake::{Action, Map};
+use crate::fake::{Action, Map, until};
 use crate::lock::lock;
 use crate::options::ReadFrom;
 use crate::value::Value;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{commands, connect, ok, options, until};
-use crate::fake::{Action, Map};
+use super::{commands, connect, ok, options};
+use crate::fake::{Action, Map, until};
 use crate::options::ReadFrom;
 
 const SECOND: Duration = Duration::from_secs(1);
