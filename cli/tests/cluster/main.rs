@@ -2,6 +2,7 @@
 
 mod nodes;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -47,6 +48,15 @@ fn lacks_no_copy(node: &Node) -> bool {
     status.is_some_and(|status| status["shortage"]["copies"] == 0)
 }
 
+/// Two nodes, each of which has everything.
+fn two_nodes(directory: &Path) -> [Node; 2] {
+    let mut first = Node::start(directory, free_port(), None);
+    let mut second = Node::start(directory, free_port(), Some(first.port));
+    second.wait_until_ready();
+    first.wait_until(|node| members(node) == 2 && lacks_no_copy(node));
+    [first, second]
+}
+
 #[test]
 fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
     if !can_serve() {
@@ -54,12 +64,8 @@ fn a_drained_node_hands_over_in_one_epoch_and_is_filled_when_it_returns() {
     }
     let _alone = alone();
     let directory = tempdir().expect("a directory");
-    let first_port = free_port();
-    let mut first = Node::start(directory.path(), first_port, None);
-    let second_port = free_port();
-    let mut second = Node::start(directory.path(), second_port, Some(first_port));
-    second.wait_until_ready();
-    first.wait_until(lacks_no_copy);
+    let [mut first, mut second] = two_nodes(directory.path());
+    let [first_port, second_port] = [first.port, second.port];
     store_all(&first);
     let epoch = |node: &Node| node.status().and_then(|status| status["epoch"].as_u64());
     let before = epoch(&first).expect("a number");
@@ -232,15 +238,15 @@ fn loadgen_goes_through_the_client_library() {
     }
     let _alone = alone();
     let directory = tempdir().expect("a directory");
-    let first_port = free_port();
-    let mut first = Node::start(directory.path(), first_port, None);
-    let mut second = Node::start(directory.path(), free_port(), Some(first_port));
-    first.wait_until(|node| members(node) == 2 && lacks_no_copy(node));
-    second.wait_until_ready();
+    let [first, _second] = two_nodes(directory.path());
     let figures_path = directory.path().join("figures.json");
     let mut loadgen = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     loadgen
-        .args(["--cluster", "--target", &format!("127.0.0.1:{first_port}")])
+        .args([
+            "--cluster",
+            "--target",
+            &format!("127.0.0.1:{}", first.port),
+        ])
         .args(["--keys", "100", "--prefill", "--verify", "--batch", "50ms"])
         .args(["--ratio", "1:2:3", "--requests", "6000", "--rate", "4000"])
         .args(["--counter-parts", "4", "--hot-keys", "2", "--json"])
