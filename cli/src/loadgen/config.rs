@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) request_encoder: Requests,
     /// If the load goes through the client library: how.
     pub(crate) library: Option<Library>,
+    /// Whether there are plots, for which each second is kept.
+    pub(crate) plots: bool,
     /// Whether progress is printed without a terminal too.
     pub(crate) progress: bool,
 }
@@ -150,6 +152,7 @@ impl Config {
             }),
             name: name.to_owned(),
             target: target.to_owned(),
+            plots: args.html.is_some(),
             progress: args.progress,
         })
     }

@@ -160,15 +160,12 @@ fn finish(runs: Vec<(Arc<Config>, RunEnd)>, files: ReportFiles) -> ExitCode {
         problems.push(format!("cannot write the --json file: {error}"));
     }
     if let Some(file) = files.html {
-        let side = |(figures, tally, timeline)| Side {
+        let sides = sides.iter().map(|(figures, tally, timeline)| Side {
             figures,
             tally,
             timeline,
-        };
-        let sides: Vec<Side<'_>> = sides
-            .iter()
-            .map(|(figures, tally, timeline)| side((figures, tally, timeline)))
-            .collect();
+        });
+        let sides: Vec<Side<'_>> = sides.collect();
         if let Err(error) = write_html(&sides, file) {
             problems.push(format!("cannot write the --html file: {error}"));
         }

@@ -31,7 +31,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct RunEnd {
     /// All that was counted.
     pub(crate) tally: Tally,
-    /// The same, second by second.
+    /// The same, second by second, if it is to be plotted.
     pub(crate) timeline: Timeline,
     /// All else that is reported.
     pub(crate) facts: RunFacts,
@@ -68,7 +68,8 @@ impl RunEnd {
     }
 }
 
-/// Runs the load to its end, a prefill before it if it `is_first` and one is asked for. `signal` becomes the number of a signal that asks to stop.
+/// Runs the load to its end, a prefill before it if it `is_first` and one is asked for. `signal` becomes the
+/// number of a signal that asks to stop.
 ///
 /// Errors are failures before the first request; later ones are in `RunEnd::facts`.
 pub(crate) fn run(
@@ -250,7 +251,7 @@ impl Coordinator {
             while let Some((index, tally)) = intervals.next_complete() {
                 self.total.add(&tally);
                 let (start, length) = (Duration::from_secs(index), SECOND);
-                self.timeline.add(&tally, start, length);
+                self.plot(&tally, start, length);
                 self.progress.show_interval(&tally, start + length, length);
                 if let (Some(log), Ok(())) = (log.as_deref_mut(), &log_result) {
                     log_result = log.take(&tally, start, length);
@@ -270,10 +271,16 @@ impl Coordinator {
         if let (Some(log), Ok(())) = (log, &log_result) {
             log_result = log.take(&last, start, length);
         }
-        self.timeline.add(&last, start, length);
+        self.plot(&last, start, length);
         self.total.add(&last);
         self.progress.end();
         log_result
+    }
+
+    fn plot(&mut self, tally: &Tally, start: Duration, length: Duration) {
+        if self.config.plots {
+            self.timeline.add(tally, start, length);
+        }
     }
 
     /// The next event, if there is one in a while; also looks for signals and lost workers.

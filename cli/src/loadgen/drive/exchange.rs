@@ -30,6 +30,45 @@ pub(super) struct InFlight {
     pub(super) purpose: Purpose,
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A write, or an increment, was made.
+    Done,
+    /// A read found the right value.
+    Hit,
+    /// A read found nothing.
+    Miss,
+    /// A read found another value.
+    WrongValue,
+    /// Anything else.
+    Error,
+}
+
+impl InFlight {
+    /// Counts what became of it at `now_ns`, as far as it is sent to be counted; whether its error is to be told.
+    pub(super) fn record(&self, verdict: Verdict, now_ns: u64, tally: &mut Tally) -> bool {
+        let is_wrong = matches!(verdict, Verdict::WrongValue | Verdict::Error);
+        match self.purpose {
+            Purpose::WarmUp => return false,
+            Purpose::Prefill => tally.prefill_errors += u64::from(is_wrong),
+            Purpose::Measure => {
+                let counts = tally.of(self.operation);
+                if is_wrong {
+                    counts.errors += 1;
+                } else {
+                    let ns = now_ns.saturating_sub(self.start_ns);
+                    counts.latencies.record(ns);
+                }
+                counts.hits += u64::from(verdict == Verdict::Hit);
+                counts.misses += u64::from(verdict == Verdict::Miss);
+                counts.wrong_values += u64::from(verdict == Verdict::WrongValue);
+            }
+        }
+        is_wrong
+    }
+}
+
 /// Why a connection's stream cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
@@ -119,44 +158,22 @@ impl Exchange {
         tally: &mut Tally,
     ) {
         let value_wrong = std::mem::take(&mut self.value_wrong);
-        let is_right = match (request.operation, reply) {
-            (Operation::Set, Reply::Done)
-            | (Operation::Incr, Reply::Integer)
-            | (Operation::Get, Reply::Missing) => true,
+        let verdict = match (request.operation, reply) {
+            (Operation::Set, Reply::Done) | (Operation::Incr, Reply::Integer) => Verdict::Done,
+            (Operation::Get, Reply::Missing) => Verdict::Miss,
             (Operation::Get, Reply::Value { len }) => {
-                !self.verify || (!value_wrong && len == values.of(request.key).len())
+                let is_right =
+                    !self.verify || (!value_wrong && len == values.of(request.key).len());
+                if is_right {
+                    Verdict::Hit
+                } else {
+                    Verdict::WrongValue
+                }
             }
-            _ => false,
+            _ => Verdict::Error,
         };
-        match request.purpose {
-            Purpose::WarmUp => {}
-            Purpose::Prefill if is_right => {}
-            Purpose::Prefill => {
-                tally.prefill_errors += 1;
-                self.count_error(request.operation, reply, tally);
-            }
-            Purpose::Measure if is_right => {
-                let counts = tally.of(request.operation);
-                counts
-                    .latencies
-                    .record(now_ns.saturating_sub(request.start_ns));
-                match reply {
-                    Reply::Value { .. } => counts.hits += 1,
-                    Reply::Missing => counts.misses += 1,
-                    _ => {}
-                }
-            }
-            Purpose::Measure => {
-                let counts = tally.of(request.operation);
-                counts.errors += 1;
-                if matches!(
-                    (request.operation, reply),
-                    (Operation::Get, Reply::Value { .. })
-                ) {
-                    counts.wrong_values += 1;
-                }
-                self.count_error(request.operation, reply, tally);
-            }
+        if request.record(verdict, now_ns, tally) {
+            self.count_error(request.operation, reply, tally);
         }
     }
 

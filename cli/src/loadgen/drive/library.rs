@@ -9,12 +9,13 @@
 //! is an error in the report and ends nothing: what nodes that die do to callers is to be seen.
 
 use super::clock::now_ns;
-use super::exchange::InFlight;
+use super::exchange::{InFlight, Verdict};
 use super::{Event, Failure, LoadEnd, Meter, Phase, Purpose, Shared, Source};
 use crate::config::{Config, Library};
 use crate::wire::{COUNTER_PREFIX, Operation};
 use fulmar_client::{BatchOptions, Batcher, Client, Counter, Error, Options, SetOptions};
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,7 +165,6 @@ impl Callers {
                 self.in_flight.set(self.in_flight.get() - 1);
                 self.judge(&request, result);
             } else if self.source.borrow().is_exhausted(now, config) {
-                self.idle.notify_waiters();
                 return;
             } else {
                 self.idle_count.set(self.idle_count.get() + 1);
@@ -174,19 +174,27 @@ impl Callers {
         }
     }
 
-    /// Wakes as many callers as there are requests due; for ever.
+    /// Wakes as many callers as there are requests due, and all when there are no more. Ends only by an error.
     async fn pace(&self) -> io::Error {
+        // In a closed loop nobody is idle.
+        if self.due(now_ns()).1.is_none() {
+            return pending().await;
+        }
         let timer = match Timer::start() {
             Ok(timer) => timer,
             Err(error) => return error,
         };
         loop {
-            let (due, next_ns) = self.due(now_ns());
-            match next_ns {
-                Some(at_ns) if due == 0 => {
-                    timer.wait_until(at_ns).await;
+            let now = now_ns();
+            let (due, next_ns) = self.due(now);
+            let is_over = self.source.borrow().is_exhausted(now, &self.worker.config);
+            match next_ns.filter(|_| !is_over) {
+                None => {
+                    self.idle.notify_waiters();
+                    return pending().await;
                 }
-                _ => {
+                Some(at_ns) if due == 0 => timer.wait_until(at_ns).await,
+                Some(_) => {
                     (0..due).for_each(|_| self.idle.notify_one());
                     yield_now().await;
                     if self.idle_count.get() == 0 {
@@ -215,15 +223,11 @@ impl Callers {
             let mut meter = self.meter.borrow_mut();
             meter.begin_measuring(now);
             meter.hand_over(now, self.worker.thread, &self.worker.coordinator);
-            // Who waits for the end of time, or of the cutoff, is to see it.
-            if self.source.borrow().is_exhausted(now, &self.worker.config) {
-                self.idle.notify_waiters();
-            }
         }
     }
 
     /// Whether a read found something, and that it was right.
-    async fn call(&self, request: &InFlight) -> Result<Answer, Error> {
+    async fn call(&self, request: &InFlight) -> Result<Verdict, Error> {
         let config = &self.worker.config;
         let mut key = Vec::new();
         match (request.operation, &self.batcher) {
@@ -235,9 +239,9 @@ impl Callers {
                     !config.verify || (value.len() == expected.len() && expected.matches(0, value))
                 };
                 Ok(match value {
-                    Some(value) if is_right(&value) => Answer::Hit,
-                    Some(_) => Answer::WrongValue,
-                    None => Answer::Miss,
+                    Some(value) if is_right(&value) => Verdict::Hit,
+                    Some(_) => Verdict::WrongValue,
+                    None => Verdict::Miss,
                 })
             }
             (Operation::Set, batcher) => {
@@ -253,12 +257,12 @@ impl Callers {
                         self.client.set_with(&key, &value, options).await?;
                     }
                 }
-                Ok(Answer::Done)
+                Ok(Verdict::Done)
             }
             (Operation::Incr, _) => {
                 key.extend_from_slice(COUNTER_PREFIX);
                 key.extend_from_slice(itoa::Buffer::new().format(request.key).as_bytes());
-                self.increment(&key).await.map(|()| Answer::Done)
+                self.increment(&key).await.map(|()| Verdict::Done)
             }
         }
     }
@@ -274,40 +278,19 @@ impl Callers {
         }
     }
 
-    fn judge(&self, request: &InFlight, result: Result<Answer, Error>) {
+    fn judge(&self, request: &InFlight, result: Result<Verdict, Error>) {
         let now = now_ns();
         let mut meter = self.meter.borrow_mut();
         meter.begin_measuring(now);
         meter.replies += 1;
         meter.last_reply_ns = now;
-        let counts = match request.purpose {
-            Purpose::WarmUp => return,
-            Purpose::Prefill => {
-                self.worker.shared.prefilled.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = result {
-                    meter.tally.prefill_errors += 1;
-                    meter.tally.count_error_text(&error.to_string());
-                }
-                return;
-            }
-            Purpose::Measure => meter.tally.of(request.operation),
-        };
-        match result {
-            Ok(Answer::WrongValue) => {
-                counts.errors += 1;
-                counts.wrong_values += 1;
-                meter.tally.count_error_text("wrong value");
-            }
-            Ok(answer) => {
-                let ns = now.saturating_sub(request.start_ns);
-                counts.latencies.record(ns);
-                counts.hits += u64::from(answer == Answer::Hit);
-                counts.misses += u64::from(answer == Answer::Miss);
-            }
-            Err(error) => {
-                counts.errors += 1;
-                meter.tally.count_error_text(&error.to_string());
-            }
+        if request.purpose == Purpose::Prefill {
+            self.worker.shared.prefilled.fetch_add(1, Ordering::Relaxed);
+        }
+        let verdict = *result.as_ref().unwrap_or(&Verdict::Error);
+        if request.record(verdict, now, &mut meter.tally) {
+            let text = result.map_or_else(|error| error.to_string(), |_| "wrong value".to_owned());
+            meter.tally.count_error_text(&text);
         }
     }
 
@@ -345,15 +328,6 @@ impl LibraryWorker {
         }
         None
     }
-}
-
-/// What a call that did not fail found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Done,
-    Hit,
-    Miss,
-    WrongValue,
 }
 
 /// A timer that is exact to some 10 us: the runtime's own rounds up to a millisecond, which an open loop would

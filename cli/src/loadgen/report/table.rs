@@ -2,6 +2,7 @@
 
 use super::{Figures, LatencyFigures, OperationFigures};
 use crate::units::{grouped, human_ns};
+use crate::wire::Operation;
 use std::io::{self, Write};
 
 const HEADINGS: [&str; 12] = [
@@ -30,28 +31,21 @@ pub(crate) fn write_table(figures: &Figures, out: &mut dyn Write) -> io::Result<
 
 /// Writes the report of several targets, which had their turns in one run: each operation's rows beside each
 /// other, and how the others' figures relate to those of the first.
-pub(crate) fn write_comparison(sides: &[&Figures], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_comparison<'f>(sides: &[&'f Figures], out: &mut dyn Write) -> io::Result<()> {
     let Some((first, others)) = sides.split_first() else {
         return Ok(());
     };
     write_head(first, out)?;
-    let operations = sides.iter().flat_map(|side| &side.operations);
-    let mut names: Vec<&str> = Vec::new();
-    for name in operations.map(|row| row.name).filter(|name| *name != "all") {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names.push("all");
-    let row = |name, side: &&'_ Figures| -> Option<(String, OperationFigures)> {
-        let row = side.operations.iter().find(|row| row.name == name)?;
-        Some((format!("{} {name}", side.name), row.clone()))
-    };
-    let rows: Vec<_> = names
-        .iter()
-        .flat_map(|name| sides.iter().filter_map(|side| row(*name, side)))
-        .collect();
-    write_rows(rows.iter().map(|(name, row)| (name.clone(), row)), out)?;
+    let operations = [Operation::Get, Operation::Set, Operation::Incr];
+    let names = operations.map(Operation::name).into_iter().chain(["all"]);
+    let rows = names.flat_map(|name| {
+        let named = move |side: &&'f Figures| {
+            let row = side.operations.iter().find(|row| row.name == name)?;
+            Some((format!("{} {name}", side.name), row))
+        };
+        sides.iter().filter_map(named)
+    });
+    write_rows(rows, out)?;
     writeln!(out)?;
     for other in others {
         write_ratios(first, other, out)?;
