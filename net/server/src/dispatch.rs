@@ -484,7 +484,12 @@ impl<'n> Dispatcher<'n> {
             }
         }
         if spec.is_write() && spec.scope == Scope::AllShards {
-            (0..self.node.config.shards).for_each(|shard| self.note_written(ShardIndex(shard)));
+            for shard in (0..self.node.config.shards).map(ShardIndex) {
+                if !tokens.shard(shard).may_write_all() {
+                    return false;
+                }
+                self.note_written(shard);
+            }
         }
         true
     }

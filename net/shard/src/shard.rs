@@ -120,6 +120,11 @@ impl Shard {
         access == Access::Write && role == Some(Role::Primary) && self.held.contains(range)
     }
 
+    /// Whether what writes to all keys may be executed now: not while some are held.
+    pub fn may_write_all(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Holds the writes of some ranges until [`release`](Self::release).
     pub fn hold(&mut self, ranges: impl Iterator<Item = Range>) {
         ranges.for_each(|range| self.held.insert(range));

@@ -13,8 +13,8 @@ use crate::{NodeId, Range, Time, Topology};
 #[derive(Debug)]
 pub(super) struct Acceptor {
     vote: Vote,
-    /// Since when something is promised, sealed or in doubt that only the next epoch ends.
-    pub(super) unsettled_since: Option<Time>,
+    /// Since when something is promised or sealed that only the next epoch ends.
+    unsettled_since: Option<Time>,
     sealed: BTreeSet<NodeId>,
     serial: u64,
     promise: Option<Promise>,

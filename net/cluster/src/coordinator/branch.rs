@@ -205,7 +205,7 @@ impl Coordinator {
 
     fn install_branch(&mut self, branch: Arc<Topology>) {
         self.hold = None;
-        self.plan = None;
+        self.give_up_plan();
         self.branch = Some(Arc::clone(&branch));
         self.outbox.push(Event::Install(branch));
         self.seal_again();

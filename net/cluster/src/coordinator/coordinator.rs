@@ -361,7 +361,6 @@ impl Coordinator {
             self.ask_the_quiet();
             self.advance_requests();
             self.advance_steer();
-            self.advance_hold();
             self.advance_branch();
             self.advance_turn();
             if !self.outbox.has_loopback() {

@@ -53,9 +53,8 @@ pub enum Event {
     /// Hold the writes of these ranges, of which this node is the primary, and call `handle_held` once
     /// their next primaries have everything.
     Hold(Vec<HandOver>),
-    /// Execute what was held, without a hand-over. Acknowledgements for these ranges don't count for
-    /// WAIT until the next `Install`, because the hand-over may still be decided.
-    Release(Vec<Range>),
+    /// Execute what was held: there is no hand-over.
+    Release,
     /// The cluster let this node go: everything it held is elsewhere. It may stop.
     Left,
 }

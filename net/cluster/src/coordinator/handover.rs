@@ -5,16 +5,16 @@
 //!   HoldWrites(range, to) ----> holds writes, until `to` has everything
 //!   <---- HandOverReady(range)
 //!   decides the next epoch ---> forwards what it held
+//!   or ReleaseWrites ---------> executes what it held
 //! ```
-//! The primary holds for `HOLD_MS` at most. If it hears of no decision by then, the attempt may
-//! still be decided later, so it goes on without counting acknowledgements for WAIT until the next
-//! epoch, which comes at last when the seals end.
+//! A primary that has heard neither after `HOLD_MS` can't know whether the hand-over is still decided:
+//! what it executed then might be lost with nobody at fault. So it holds on, and decides an epoch itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::timing::HOLD_MS;
 use super::{Coordinator, Event};
-use crate::decision::Change;
+use crate::decision::{Ballot, Change};
 use crate::message::{HandOver, Message};
 use crate::placement::Step;
 use crate::topology::{COPIES_MAX, CopyList};
@@ -26,7 +26,10 @@ const READY_MS: u64 = HOLD_MS / 2;
 /// A proposal that waits for primaries to hold writes.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) id: Ballot,
     change: Change,
+    /// Who was asked to hold.
+    primaries: Vec<NodeId>,
     waiting: BTreeSet<Range>,
     ready: BTreeSet<Range>,
     until: Time,
@@ -35,8 +38,9 @@ pub(super) struct Plan {
 /// Writes that this primary holds.
 #[derive(Debug)]
 pub(super) struct Hold {
+    plan: Ballot,
     ranges: Vec<Range>,
-    proposer: NodeId,
+    /// From then on the plan is late.
     until: Time,
 }
 
@@ -48,7 +52,15 @@ impl Hold {
 
 impl Coordinator {
     pub(super) fn hold_deadline(&self) -> Option<Time> {
-        self.hold.as_ref().map(|hold| hold.until)
+        let hold = self.hold.as_ref();
+        hold.map(|hold| hold.until)
+            .filter(|&until| until > self.now)
+    }
+
+    /// Whether writes have been held for so long that this node is to find out what comes of it.
+    pub(super) fn is_hold_late(&self) -> bool {
+        let hold = self.hold.as_ref();
+        hold.is_some_and(|hold| self.now >= hold.until)
     }
 
     pub(super) fn plan_deadline(&self) -> Option<Time> {
@@ -197,19 +209,23 @@ impl Coordinator {
                 .or_default();
             hand_overs.push(HandOver { range, to });
         }
+        let id = self.next_ballot();
         self.plan = Some(Plan {
+            id,
             change,
+            primaries: by_primary.keys().copied().collect(),
             waiting: handovers.into_iter().collect(),
             ready: BTreeSet::new(),
             until: self.now.plus_ms(READY_MS),
         });
         for (primary, hand_overs) in by_primary {
-            self.send(primary, Message::HoldWrites(hand_overs));
+            let plan = id;
+            self.send(primary, Message::HoldWrites { plan, hand_overs });
         }
     }
 
-    pub(super) fn receive_ready(&mut self, ranges: &[Range]) {
-        if let Some(plan) = &mut self.plan {
+    pub(super) fn receive_ready(&mut self, id: Ballot, ranges: &[Range]) {
+        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.id == id) {
             for range in ranges {
                 if plan.waiting.remove(range) {
                     plan.ready.insert(*range);
@@ -218,12 +234,15 @@ impl Coordinator {
         }
     }
 
-    /// The change of a plan whose hand-overs are ready, without those that had their time.
-    pub(super) fn take_ready_plan(&mut self, topology: &Topology) -> Option<Change> {
-        let now = self.now;
-        let plan = self
-            .plan
-            .take_if(|plan| plan.waiting.is_empty() || now >= plan.until)?;
+    /// Whether hand-overs are waited for no longer: they are ready, or had their time.
+    pub(super) fn is_plan_ripe(&self) -> bool {
+        let plan = self.plan.as_ref();
+        plan.is_some_and(|plan| plan.waiting.is_empty() || self.now >= plan.until)
+    }
+
+    /// The change of the plan without the hand-overs that are not ready, if anything is left of it.
+    pub(super) fn take_plan(&mut self, topology: &Topology) -> Option<Change> {
+        let plan = self.plan.take()?;
         self.counters.aborted_hand_overs += plan.waiting.len() as u64;
         let mut change = plan.change;
         if let Some(table) = &mut change.table {
@@ -233,10 +252,32 @@ impl Coordinator {
                 table[usize::from(range.index())] = copies.clone();
             }
         }
-        Some(change)
+        let is_same = |table: &Vec<Copies>| {
+            let mut ranges = topology.ranges().zip(table);
+            ranges.all(|((_, copies), next)| copies == next)
+        };
+        let is_nothing = change.joiners.is_empty()
+            && change.removed.is_empty()
+            && change.table.as_ref().is_none_or(is_same);
+        if is_nothing {
+            self.send_all(plan.primaries, &Message::ReleaseWrites { plan: plan.id });
+        }
+        (!is_nothing).then_some(change)
     }
 
-    pub(super) fn receive_hold_writes(&mut self, from: NodeId, hand_overs: Vec<HandOver>) {
+    /// Proposes nothing of what was planned.
+    pub(super) fn give_up_plan(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            self.send_all(plan.primaries, &Message::ReleaseWrites { plan: plan.id });
+        }
+    }
+
+    pub(super) fn receive_hold_writes(
+        &mut self,
+        from: NodeId,
+        plan: Ballot,
+        hand_overs: Vec<HandOver>,
+    ) {
         let Some(topology) = &self.decided else {
             return;
         };
@@ -245,12 +286,12 @@ impl Coordinator {
             copies.primary == self.me && copies.is_held_by(hand_over.to)
         };
         let can_hold = self.hold.is_none() && self.branch.is_none() && self.is_current();
-        if !can_hold || !hand_overs.iter().all(is_mine) {
+        if !can_hold || plan.id != from || !hand_overs.iter().all(is_mine) {
             return;
         }
         self.hold = Some(Hold {
+            plan,
             ranges: hand_overs.iter().map(|hand_over| hand_over.range).collect(),
-            proposer: from,
             until: self.now.plus_ms(HOLD_MS),
         });
         self.outbox.push(Event::Hold(hand_overs));
@@ -262,16 +303,19 @@ impl Coordinator {
         };
         let is_held = |range: &Range| hold.ranges.contains(range);
         let ready = ranges.iter().copied().filter(is_held).collect();
-        let proposer = hold.proposer;
-        self.send(proposer, Message::HandOverReady(ready));
+        let plan = hold.plan;
+        self.send(
+            plan.id,
+            Message::HandOverReady {
+                plan,
+                ranges: ready,
+            },
+        );
     }
 
-    /// Ends a hold that had its time.
-    pub(super) fn advance_hold(&mut self) {
-        let now = self.now;
-        if let Some(hold) = self.hold.take_if(|hold| now >= hold.until) {
-            self.acceptor.unsettled_since.get_or_insert(now);
-            self.outbox.push(Event::Release(hold.ranges));
+    pub(super) fn receive_release_writes(&mut self, plan: Ballot) {
+        if self.hold.take_if(|hold| hold.plan == plan).is_some() {
+            self.outbox.push(Event::Release);
         }
     }
 }

@@ -101,7 +101,7 @@ impl Network {
                 let ranges: Vec<Range> = hand_overs.iter().map(|one| one.range).collect();
                 self.node(id).handle_held(now, &ranges);
             }
-            Event::Release(_) => {}
+            Event::Release => {}
             Event::Left => self.left.push(id),
         }
     }

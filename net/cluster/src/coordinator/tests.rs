@@ -295,8 +295,8 @@ fn after_a_pause_nothing_executes_before_a_fresh_answer() {
     assert_eq!(coordinator.serves(later), Serving::Decided);
 }
 
-#[test]
-fn writes_are_not_held_for_long() {
+/// Node 2 of three, which holds a range's writes for a plan of node 1, and has told it so.
+fn holder(plan: Ballot) -> Coordinator {
     let topology = topology_of(5, &[1, 2, 3], copies(2, &[1], &[], 4));
     let mut coordinator = member_of(topology, Minority::Serve);
     let range = Range::of(b"key");
@@ -304,15 +304,72 @@ fn writes_are_not_held_for_long() {
         range,
         to: NodeId(1),
     };
-    let message = Message::HoldWrites(vec![hand_over]);
+    let message = Message::HoldWrites {
+        plan,
+        hand_overs: vec![hand_over],
+    };
     coordinator.handle_message(START, envelope(1, message));
     assert_eq!(events(&mut coordinator), [Event::Hold(vec![hand_over])]);
     coordinator.handle_held(START, &[range]);
-    let ready = Message::HandOverReady(vec![range]);
+    let ready = Message::HandOverReady {
+        plan,
+        ranges: vec![range],
+    };
     assert_eq!(sent(&events(&mut coordinator)), [(1, ready)]);
+    coordinator
+}
+
+#[test]
+fn writes_are_held_until_their_plan_is_given_up() {
+    let mut coordinator = holder(ballot(7, 1));
+    let release = |counter| {
+        let plan = ballot(counter, 1);
+        envelope(1, Message::ReleaseWrites { plan })
+    };
+    coordinator.handle_message(START, release(6));
+    assert_eq!(events(&mut coordinator), [], "another plan's");
+    coordinator.handle_message(START, release(7));
+    assert_eq!(events(&mut coordinator), [Event::Release]);
+}
+
+/// The plan may be decided however late: a primary that does not know makes the decision.
+#[test]
+fn a_primary_that_holds_for_long_decides_an_epoch_itself() {
+    let mut coordinator = holder(ballot(7, 1));
+    for id in [1, 3] {
+        hear(&mut coordinator, id, START, START);
+    }
+    events(&mut coordinator);
+    coordinator.handle_timeout(START.plus_ms(HOLD_MS - 1));
+    assert_eq!(sent(&events(&mut coordinator)), []);
+    assert_eq!(coordinator.next_deadline(), START.plus_ms(HOLD_MS));
     coordinator.handle_timeout(START.plus_ms(HOLD_MS));
-    let released = events(&mut coordinator);
-    assert!(released.contains(&Event::Release(vec![range])));
+    let events = events(&mut coordinator);
+    assert!(!events.contains(&Event::Release));
+    let asked = sent(&events).into_iter().filter_map(|(to, message)| {
+        let is_prepare =
+            matches!(message, Message::Prepare { ref accused, .. } if accused.is_empty());
+        is_prepare.then_some(to)
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
+fn a_hand_over_is_ready_for_its_own_plan_only() {
+    let base = topology_of(5, &[1, 2], copies(1, &[2], &[], 4));
+    let mut coordinator = member_of(base.clone(), Minority::Serve);
+    coordinator.handle_message(START, envelope(2, Message::Claim));
+    assert_eq!(coordinator.make_plan(&base, Vec::new()), None);
+    let plan = coordinator.plan.as_ref().expect("a plan").id;
+    let mut is_proposing = |counter| {
+        let plan = Ballot { counter, ..plan };
+        let ranges = Range::all().collect();
+        let message = Message::HandOverReady { plan, ranges };
+        coordinator.handle_message(START, envelope(1, message));
+        coordinator.proposer().is_some()
+    };
+    assert!(!is_proposing(plan.counter - 1));
+    assert!(is_proposing(plan.counter));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::timing::{
 };
 use crate::decision::{Ballot, Change, HOLDERS_WAIT_MS, Proposer, successor};
 use crate::message::{Accused, Message};
-use crate::{Copies, Epoch, Incarnation, Member, NodeId, Time, Topology};
+use crate::{Epoch, Incarnation, Member, NodeId, Time, Topology};
 
 /// What a node remembers from one attempt to the next.
 #[derive(Debug, Default)]
@@ -215,32 +215,31 @@ impl Coordinator {
     }
 
     fn advance_plan(&mut self, topology: &Arc<Topology>, case: &Case) {
-        if case.is_urgent() {
-            self.plan = None;
+        let is_outbid = self.now < self.turn.not_before;
+        if case.is_urgent() || is_outbid {
+            self.give_up_plan();
             self.turn.no_moves_before = self.now.plus_ms(REPEAT_MS);
+            return;
+        }
+        if !self.is_plan_ripe() {
             return;
         }
         let before = self.counters.aborted_hand_overs;
-        let Some(change) = self.take_ready_plan(topology) else {
-            return;
-        };
+        let change = self.take_plan(topology);
         if self.counters.aborted_hand_overs > before {
             self.turn.no_moves_before = self.now.plus_ms(REPEAT_MS);
         }
-        let is_same = |table: &Vec<Copies>| {
-            let mut ranges = topology.ranges().zip(table);
-            ranges.all(|((_, copies), next)| copies == next)
-        };
-        let is_nothing = change.joiners.is_empty()
-            && change.removed.is_empty()
-            && change.table.as_ref().is_none_or(is_same);
-        if !is_nothing {
+        if let Some(change) = change {
             self.begin_attempt(topology, Vec::new(), change);
         }
     }
 
     /// When it is this node's turn, if nobody before it acts.
     fn due(&self, topology: &Topology, since: Time) -> Time {
+        if self.is_hold_late() {
+            // Nobody else knows.
+            return since.max(self.turn.not_before);
+        }
         let rank = topology.rank(self.me).unwrap_or(0);
         let seniors = topology.members()[..rank].iter();
         let heard = seniors.filter(|member| self.is_heard(member.id)).count();
@@ -271,7 +270,7 @@ impl Coordinator {
     fn case(&self, topology: &Topology) -> Case {
         let now = self.now;
         let mut case = Case {
-            is_stale: self.acceptor.is_stale(now),
+            is_stale: self.acceptor.is_stale(now) || self.is_hold_late(),
             is_healing: self.is_healing(topology),
             ..Case::default()
         };
@@ -336,13 +335,7 @@ impl Coordinator {
     }
 
     fn begin_attempt(&mut self, topology: &Arc<Topology>, accused: Vec<Accused>, change: Change) {
-        let promised = self.acceptor.vote().promised.counter;
-        self.turn.counter = self.turn.counter.max(promised) + 1;
-        let ballot = Ballot {
-            counter: self.turn.counter,
-            id: self.me,
-            incarnation: self.incarnation(),
-        };
+        let ballot = self.next_ballot();
         self.turn.change = change;
         self.turn.lost_ranges = 0;
         self.turn.resend_at = self.now.plus_ms(RESEND_MS);
@@ -355,6 +348,17 @@ impl Coordinator {
         let attempt = attempt.with_smaller_quorum(self.config.sabotage.quorum_less);
         self.proposer = Some(attempt);
         self.send_all(topology.members().iter().map(|member| member.id), &message);
+    }
+
+    /// One that is higher than all that were seen.
+    pub(super) fn next_ballot(&mut self) -> Ballot {
+        let promised = self.acceptor.vote().promised.counter;
+        self.turn.counter = self.turn.counter.max(promised) + 1;
+        Ballot {
+            counter: self.turn.counter,
+            id: self.me,
+            incarnation: self.incarnation(),
+        }
     }
 
     fn advance_attempt(&mut self) {

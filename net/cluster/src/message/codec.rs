@@ -61,6 +61,7 @@ const BRANCH_IS: u8 = 19;
 const ADOPTED_IS: u8 = 20;
 const STEER: u8 = 21;
 const CLAIM: u8 = 22;
+const RELEASE_WRITES: u8 = 23;
 
 /// Why bytes are no message. Nothing was changed; whoever sent them is broken, hostile or of another
 /// version.
@@ -204,16 +205,22 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
             out.put_u16_le(limit.map_or(0, NonZeroU16::get));
         }
         Message::Claim => out.put_u8(CLAIM),
-        Message::HoldWrites(hand_overs) => {
+        Message::HoldWrites { plan, hand_overs } => {
             out.put_u8(HOLD_WRITES);
+            encode_ballot(*plan, out);
             encode_list(hand_overs, out, |hand_over, out| {
                 out.put_u16_le(hand_over.range.index());
                 out.put_u64_le(hand_over.to.0);
             });
         }
-        Message::HandOverReady(ranges) => {
+        Message::HandOverReady { plan, ranges } => {
             out.put_u8(HAND_OVER_READY);
+            encode_ballot(*plan, out);
             encode_list(ranges, out, |range, out| out.put_u16_le(range.index()));
+        }
+        Message::ReleaseWrites { plan } => {
+            out.put_u8(RELEASE_WRITES);
+            encode_ballot(*plan, out);
         }
         Message::Gather { count, silent } => {
             out.put_u8(GATHER);
@@ -339,12 +346,21 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
             },
         }),
         CLAIM => Message::Claim,
-        HOLD_WRITES => Message::HoldWrites(decode_list(input, RANGES_MAX, |input| {
-            let range = decode_range(input)?;
-            let to = decode_node(input)?;
-            Ok(HandOver { range, to })
-        })?),
-        HAND_OVER_READY => Message::HandOverReady(decode_list(input, RANGES_MAX, decode_range)?),
+        HOLD_WRITES => Message::HoldWrites {
+            plan: decode_ballot(input)?,
+            hand_overs: decode_list(input, RANGES_MAX, |input| {
+                let range = decode_range(input)?;
+                let to = decode_node(input)?;
+                Ok(HandOver { range, to })
+            })?,
+        },
+        HAND_OVER_READY => Message::HandOverReady {
+            plan: decode_ballot(input)?,
+            ranges: decode_list(input, RANGES_MAX, decode_range)?,
+        },
+        RELEASE_WRITES => Message::ReleaseWrites {
+            plan: decode_ballot(input)?,
+        },
         GATHER => Message::Gather {
             count: input.try_get_u64_le()?,
             silent: decode_list(input, MEMBERS_MAX, decode_node)?,

@@ -16,6 +16,7 @@
 //! | `Complete`, `Leave` | a member to the most senior ones | - |
 //! | `Steer`, `Claim` | a member to all | - |
 //! | `HoldWrites` | proposer to a primary | `HandOverReady` |
+//! | `ReleaseWrites` | proposer to a primary | - |
 //! | `Gather` | founder of a branch to its side | `Gathered` |
 //! | `BranchIs`, `AdoptedIs` | founder of a branch to its side | - |
 
@@ -198,9 +199,24 @@ pub enum Message {
     /// "Make me the primary of the ranges that I have replicas of."
     Claim,
     /// "Hold the writes of these ranges, until their next primaries have everything."
-    HoldWrites(Vec<HandOver>),
+    HoldWrites {
+        /// The plan, by a ballot that is used for nothing else.
+        plan: Ballot,
+        /// The ranges.
+        hand_overs: Vec<HandOver>,
+    },
     /// "Their next primaries have everything, and writes are held."
-    HandOverReady(Vec<Range>),
+    HandOverReady {
+        /// For which plan.
+        plan: Ballot,
+        /// The ranges.
+        ranges: Vec<Range>,
+    },
+    /// "Nothing of this plan will be proposed."
+    ReleaseWrites {
+        /// The plan.
+        plan: Ballot,
+    },
     /// "No quorum answers me. What do you have of the ranges of those whom I can't hear?"
     Gather {
         /// Counts the sender's branches from this epoch.

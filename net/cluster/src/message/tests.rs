@@ -119,8 +119,15 @@ fn messages() -> Vec<Message> {
         Message::Steer(steering(None)),
         Message::Steer(steering(NonZeroU16::new(8))),
         Message::Claim,
-        Message::HoldWrites(vec![hand_over]),
-        Message::HandOverReady(vec![range(5), range(6)]),
+        Message::HoldWrites {
+            plan: ballot(1),
+            hand_overs: vec![hand_over],
+        },
+        Message::HandOverReady {
+            plan: ballot(1),
+            ranges: vec![range(5), range(6)],
+        },
+        Message::ReleaseWrites { plan: ballot(1) },
         Message::Gather {
             count: 2,
             silent: vec![NodeId(3)],
@@ -226,7 +233,11 @@ fn fields_beyond_their_bounds_are_refused() {
     assert_eq!(Envelope::decode(&bytes), Err(MessageError::Version(2)));
 
     let too_far = 2_048u16.to_le_bytes();
-    let mut bytes = encoded(&envelope(Message::HandOverReady(vec![range(2_047)])));
+    let ready = Message::HandOverReady {
+        plan: ballot(1),
+        ranges: vec![range(2_047)],
+    };
+    let mut bytes = encoded(&envelope(ready));
     let last = bytes.len() - 2;
     bytes[last..].copy_from_slice(&too_far);
     assert_eq!(Envelope::decode(&bytes), Err(MessageError::OutOfRange));

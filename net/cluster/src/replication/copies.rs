@@ -77,8 +77,6 @@ pub(super) struct RangeCopy {
     pub(super) is_start_due: bool,
     /// A position is to be acknowledged.
     pub(super) is_ack_due: bool,
-    /// Another primary may have been decided, which had no time to say so.
-    pub(super) is_in_doubt: bool,
 }
 
 impl RangeCopy {
@@ -105,7 +103,6 @@ impl RangeCopy {
             start_offset: LogOffset(0),
             is_start_due: false,
             is_ack_due: false,
-            is_in_doubt: false,
         }
     }
 

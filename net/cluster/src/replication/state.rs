@@ -203,21 +203,11 @@ impl Replication {
         ranges.filter_map(|range| self.position(range))
     }
 
-    /// Counts no acknowledgements of these ranges until the next topology: their hand-over was given
-    /// up here, but may still be decided, and what is written meanwhile is then rewound.
-    pub fn doubt(&mut self, ranges: &[Range]) {
-        for &range in ranges {
-            if let Some(copy) = self.copies.get_mut(range) {
-                copy.is_in_doubt = true;
-            }
-        }
-    }
-
-    /// The followers that have a whole copy with this write. Nobody if the term is over, or in doubt.
+    /// The followers that have a whole copy with this write. Nobody if the term is over.
     pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = Address> {
         let place = self.copies.place(write.range).filter(|&place| {
             let copy = self.copies.at(place);
-            copy.role == Role::Primary && copy.term == write.term && !copy.is_in_doubt
+            copy.role == Role::Primary && copy.term == write.term
         });
         let links = self.links.iter().filter(move |link| {
             let followed = place.and_then(|place| link.of_place(place));

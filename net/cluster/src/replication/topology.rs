@@ -65,7 +65,6 @@ impl Replication {
             };
             copy.term = copies.term;
             copy.is_branch = topology.branch().is_some();
-            copy.is_in_doubt = false;
             match role {
                 Role::Primary => {
                     let reign = Reign {

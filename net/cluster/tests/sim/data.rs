@@ -55,6 +55,8 @@ pub(crate) struct Faithless {
     pub(crate) ignores_terms: bool,
     /// Positions are reported, and streams are not sealed.
     pub(crate) never_seals: bool,
+    /// Writes that are to be held are executed.
+    pub(crate) never_holds: bool,
 }
 
 /// What one node's cores say to another's by one stream, in order.
@@ -99,6 +101,8 @@ pub(crate) enum Deed {
     Lost { range: Range, write: u64 },
     /// A primary of a decided term began.
     Began { range: Range, term: Term, has: Held },
+    /// A primary of a decided term, which lives, learnt of the next one.
+    Gave { range: Range, term: Term, had: Held },
     /// A follower with a whole copy acknowledged a write.
     Acknowledged {
         range: Range,
@@ -219,6 +223,7 @@ impl Data {
             self.taken_for = member.incarnation;
             self.cores = cores(self.me, member.incarnation, self.faithless);
         }
+        self.note_given(&topology, before.as_deref());
         for core in &mut self.cores {
             core.replication.handle_topology(&topology, &mut core.items);
         }
@@ -239,6 +244,24 @@ impl Data {
                     let (term, has) = (copies.term, self.held(range));
                     self.deeds.push(Deed::Began { range, term, has });
                 }
+            }
+        }
+    }
+
+    fn note_given(&mut self, topology: &Topology, before: Option<&Topology>) {
+        let is_next = |before: &&Topology| {
+            let are_decided = before.branch().is_none() && topology.branch().is_none();
+            are_decided && before.epoch().next() == topology.epoch()
+        };
+        let lives = |before: &&Topology| self.is_named(before) && self.is_named(topology);
+        let Some(before) = before.filter(is_next).filter(lives) else {
+            return;
+        };
+        for range in modelled() {
+            let next = topology.copies(range);
+            if before.copies(range).primary == self.me && next.primary != self.me {
+                let (term, had) = (next.term, self.held(range));
+                self.deeds.push(Deed::Gave { range, term, had });
             }
         }
     }
@@ -294,16 +317,15 @@ impl Data {
     }
 
     pub(crate) fn hold(&mut self, hand_overs: Vec<HandOver>) {
-        self.is_held.extend(hand_overs.iter().map(|one| one.range));
+        if !self.faithless.never_holds {
+            self.is_held.extend(hand_overs.iter().map(|one| one.range));
+        }
         self.hand_overs = hand_overs;
     }
 
-    pub(crate) fn release(&mut self, ranges: &[Range]) {
+    pub(crate) fn release(&mut self) {
         self.hand_overs.clear();
         self.is_held.clear();
-        for core in &mut self.cores {
-            core.replication.doubt(ranges);
-        }
     }
 
     /// Hand-overs whose next primary has everything.

@@ -53,7 +53,7 @@ fn summarize<'a>(reports: impl Iterator<Item = &'a Report>) -> String {
     failovers.sort_unstable();
     format!(
         "{} schedules of {} virtual s, {} faults, {} decisions, {} elections, {} lost ranges, \
-         {} divergences, {} aborted hand-overs, {} writes, {} acknowledgements, {} duties checked, \
+         {} divergences, {} aborted hand-overs, {} writes, {} acknowledgements, {} duties checked, {} ranges handed over, \
          {} packets, {} without a quorum\n\
          failovers: {}, ms min {} median {} p99 {} max {}",
         reports.len(),
@@ -67,6 +67,7 @@ fn summarize<'a>(reports: impl Iterator<Item = &'a Report>) -> String {
         sum(|r| r.writes),
         sum(|r| r.acknowledged),
         sum(|r| r.checked),
+        sum(|r| r.handed_over),
         sum(|r| r.packets),
         sum(|r| u64::from(r.is_quorum_gone)),
         failovers.len(),
@@ -202,6 +203,19 @@ fn followers_that_ignore_terms_are_noticed() {
         ..Options::default()
     };
     notices(options, "copies differ");
+}
+
+#[test]
+fn writes_that_are_not_held_are_noticed() {
+    let faithless = Faithless {
+        never_holds: true,
+        ..Faithless::default()
+    };
+    let options = Options {
+        faithless,
+        ..Options::default()
+    };
+    notices(options, "was not handed over");
 }
 
 /// The same schedules as in `promises_without_seals_are_noticed`, with seals.

@@ -8,6 +8,7 @@ use fulmar_cluster::{ClusterId, Incarnation, NodeId, Range, Time, Topology};
 
 use crate::checkers::acknowledged::{Acknowledged, Build};
 use crate::checkers::epochs::Epochs;
+use crate::checkers::handed_over::HandedOver;
 use crate::checkers::owners::Owners;
 use crate::checkers::primaries::Primaries;
 use crate::checkers::{Verdict, incarnations};
@@ -59,6 +60,7 @@ pub(crate) struct Report {
     pub(crate) writes: u64,
     pub(crate) acknowledged: u64,
     pub(crate) checked: u64,
+    pub(crate) handed_over: u64,
     pub(crate) packets: u64,
     pub(crate) failovers_ms: Vec<u64>,
     pub(crate) settled_ms: u64,
@@ -120,6 +122,7 @@ pub(crate) struct World {
     epochs: Epochs,
     primaries: Primaries,
     acknowledged: Acknowledged,
+    handed_over: HandedOver,
     owners: Owners,
     report: Report,
     names: u64,
@@ -169,6 +172,7 @@ impl World {
             epochs: Epochs::default(),
             primaries: Primaries::default(),
             acknowledged: Acknowledged::default(),
+            handed_over: HandedOver::default(),
             owners: Owners::default(),
             report: Report::default(),
             names: 0,
@@ -281,6 +285,7 @@ impl World {
         self.report.decisions = self.epochs.count();
         self.report.acknowledged = self.acknowledged.count;
         self.report.checked = self.acknowledged.checked;
+        self.report.handed_over = self.handed_over.checked;
         self.report.packets = self.network.delivered;
         self.report.held = self.held_by_primaries();
         self.report.failovers_ms = std::mem::take(&mut self.owners.failovers_ms);
@@ -573,9 +578,9 @@ impl World {
                 self.say(slot);
                 self.report_held(slot)?;
             }
-            Event::Release(ranges) => {
+            Event::Release => {
                 if let Some(process) = &mut self.nodes[slot].process {
-                    process.data.release(&ranges);
+                    process.data.release();
                 }
             }
             Event::Left => {
@@ -642,7 +647,13 @@ impl World {
         for deed in deeds {
             match deed {
                 Deed::Lost { range, write } => self.acknowledged.lost(range, me, write),
+                Deed::Gave { range, term, had } => {
+                    let reign = (topology.cluster(), range, term);
+                    self.handed_over.gave(reign, had)?;
+                }
                 Deed::Began { range, term, has } => {
+                    let reign = (topology.cluster(), range, term);
+                    self.handed_over.took(reign, &has)?;
                     self.acknowledged.began(&topology, range, term, has)?;
                 }
                 Deed::Acknowledged {

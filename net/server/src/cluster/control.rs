@@ -65,8 +65,8 @@ enum Work {
     },
     /// Hold the writes of these ranges until their next primaries have everything.
     Hold(Vec<HandOver>),
-    /// Execute what was held, though another primary may yet be decided.
-    Release(Vec<Range>),
+    /// Execute what was held.
+    Release,
 }
 
 /// What a turn of control asks of its core.
@@ -376,7 +376,7 @@ impl<'n> Control<'n> {
                     positions: Vec::new(),
                 }),
                 Asked::Hold(ranges) => self.begin(Work::Hold(ranges)),
-                Asked::Release(ranges) => self.begin(Work::Release(ranges)),
+                Asked::Release => self.begin(Work::Release),
                 Asked::Left => self.has_left = true,
             }
         }
@@ -426,7 +426,7 @@ impl<'n> Control<'n> {
                 serial, positions, ..
             } => self.coordinator.handle_sealed(now, serial, &positions),
             Work::Hold(ranges) => self.held = ranges,
-            Work::Release(_) => self.held.clear(),
+            Work::Release => self.held.clear(),
         }
         true
     }
@@ -623,10 +623,7 @@ impl Work {
                 });
             }
             Self::Hold(ranges) => shard.hold(ranges.iter().map(|hold| hold.range)),
-            Self::Release(ranges) => {
-                shard.replicate(now, |replication, _| replication.doubt(ranges));
-                shard.release();
-            }
+            Self::Release => shard.release(),
         }
     }
 }

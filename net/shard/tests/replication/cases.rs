@@ -3,6 +3,7 @@
 
 use fulmar_cluster::replication::{CopyPosition, Limits, RemoteCore, Role, Verdict, Write};
 use fulmar_cluster::{Epoch, NodeId, Range, Seq, ShardIndex};
+use fulmar_shard::{Access, Shard};
 
 use crate::check::items;
 use crate::world::{ROOMY, Sizes, World};
@@ -645,28 +646,23 @@ fn entries_of_an_earlier_term_of_the_same_primary_are_refused() {
 }
 
 #[test]
-fn acknowledgements_do_not_count_while_a_hand_over_is_in_doubt() {
+fn what_is_held_is_read_and_not_written() {
     let mut world = pair(ROOMY);
-    world.run(0, &[b"SET", b"{a}k", b"1"]);
-    let write = world.nodes[0].shards[0]
-        .last_write()
-        .expect("it was logged");
-    world.settle();
-    let count = |world: &World| {
-        let replication = world.nodes[0].replication(range_a());
-        replication.acknowledged_by(write)
+    let shard = &mut world.nodes[0].shards[0];
+    let may = |shard: &Shard, range: Range| {
+        let accesses = [Access::Read, Access::Write];
+        accesses.map(|access| shard.is_answerable(range.index(), access))
     };
-    assert_eq!(count(&world), 1);
-    let now = world.now;
-    world.nodes[0].shards[0].replicate(now, |replication, _| replication.doubt(&[range_a()]));
-    assert_eq!(count(&world), 0);
-    world.settle();
-    assert_eq!(count(&world), 0, "acknowledged again");
-    world.decide_copies(&[1, 2]);
-    world.learn(0);
-    world.learn(1);
-    world.settle();
-    assert_eq!(count(&world), 1, "the next topology ends it");
+    let other = Range::of(b"{b}k");
+    shard.hold([range_a()].into_iter());
+    assert_eq!(
+        (may(shard, range_a()), may(shard, other)),
+        ([true, false], [true, true])
+    );
+    assert!(!shard.may_write_all());
+    shard.release();
+    assert_eq!(may(shard, range_a()), [true, true]);
+    assert!(shard.may_write_all());
 }
 
 #[test]

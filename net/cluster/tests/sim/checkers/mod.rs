@@ -2,6 +2,7 @@
 
 pub(crate) mod acknowledged;
 pub(crate) mod epochs;
+pub(crate) mod handed_over;
 pub(crate) mod incarnations;
 pub(crate) mod owners;
 pub(crate) mod primaries;
