@@ -29,11 +29,13 @@ impl Slot {
     }
 
     /// The slot's number, below [`SLOTS_COUNT`].
+    #[inline]
     pub const fn number(self) -> u16 {
         self.0
     }
 
     /// The range that holds this slot.
+    #[inline]
     pub const fn range(self) -> Range {
         Range(self.0 / SLOTS_PER_RANGE)
     }
@@ -51,6 +53,7 @@ impl Range {
     }
 
     /// The range with this index, if it is below [`RANGES_COUNT`].
+    #[inline]
     pub const fn from_index(index: u16) -> Option<Self> {
         if index < RANGES_COUNT {
             Some(Self(index))
@@ -65,6 +68,7 @@ impl Range {
     }
 
     /// The range's index, below [`RANGES_COUNT`].
+    #[inline]
     pub const fn index(self) -> u16 {
         self.0
     }

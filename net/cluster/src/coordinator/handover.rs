@@ -18,7 +18,7 @@ use crate::decision::{Ballot, Change};
 use crate::message::{HandOver, Message};
 use crate::placement::Step;
 use crate::topology::{COPIES_MAX, CopyList};
-use crate::{Copies, Member, NodeId, Range, Term, Time, Topology};
+use crate::{Copies, Member, NodeId, RANGES_COUNT, Range, Term, Time, Topology};
 
 /// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the decision.
 const READY_MS: u64 = HOLD_MS / 2;
@@ -323,7 +323,7 @@ impl Coordinator {
 /// Learners whose copies are whole become replicas; nothing else changes.
 fn promotions(topology: &Topology, is_complete: &dyn Fn(Range, NodeId) -> bool) -> Option<Step> {
     let mut is_changed = false;
-    let mut table = Vec::new();
+    let mut table = Vec::with_capacity(RANGES_COUNT.into());
     for (range, copies) in topology.ranges() {
         let mut copies = copies.clone();
         let room = COPIES_MAX - 1 - copies.replicas.len();

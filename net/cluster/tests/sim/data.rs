@@ -13,7 +13,8 @@ use fulmar_cluster::replication::{
     Replication, Verdict, Write, decode_control, decode_entry,
 };
 use fulmar_cluster::{
-    Copies, Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term, Time, Topology,
+    Copies, Epoch, HomeTable, Incarnation, NodeId, RANGES_COUNT, Range, Seq, ShardIndex, Term,
+    Time, Topology,
 };
 
 use crate::items::{Held, Items, key_of};
@@ -39,7 +40,9 @@ const LIMITS: Limits = Limits {
 
 /// The ranges whose items are here.
 pub(crate) fn modelled() -> impl Iterator<Item = Range> {
-    Range::all().filter(|range| range.index() % CORES < CORES_HERE)
+    let firsts = (0..RANGES_COUNT).step_by(usize::from(CORES));
+    let indices = firsts.flat_map(|first| first..first + CORES_HERE);
+    indices.filter_map(Range::from_index)
 }
 
 /// The range that stands for another one.
@@ -145,6 +148,8 @@ pub(crate) struct Data {
     /// The start that its cores take this one for.
     taken_for: Incarnation,
     pub(crate) topology: Option<Arc<Topology>>,
+    /// The ranges that it learns in it.
+    learned: Vec<Range>,
     cores: Vec<Core>,
     streams: BTreeMap<NodeId, Stream>,
     streams_count: u64,
@@ -169,6 +174,7 @@ impl Data {
             me,
             incarnation,
             topology: None,
+            learned: Vec::new(),
             taken_for: incarnation,
             cores: cores(me, incarnation, faithless),
             streams: BTreeMap::new(),
@@ -214,6 +220,9 @@ impl Data {
 
     pub(crate) fn install(&mut self, topology: Arc<Topology>) {
         let before = self.topology.replace(Arc::clone(&topology));
+        let ranges = topology.ranges();
+        let learned = ranges.filter(|(_, copies)| copies.learners.contains(&self.me));
+        self.learned = learned.map(|(range, _)| range).collect();
         self.hand_overs.clear();
         self.is_held.clear();
         if self.ignores_incarnations
@@ -480,11 +489,8 @@ impl Data {
             let position = self.position(stand_in);
             position.is_some_and(|(term, _, is_complete)| is_complete && term == copies.term)
         };
-        let ranges = topology.ranges();
-        let learned = ranges.filter(|(_, copies)| copies.learners.contains(&self.me));
-        { learned.map(|(range, _)| range) }
-            .filter(|&range| is_whole(range))
-            .collect()
+        let learned = self.learned.iter().copied();
+        learned.filter(|&range| is_whole(range)).collect()
     }
 
     /// Handles a message, and those that waited behind it or before. `counts`: whether acknowledgements

@@ -2,7 +2,7 @@
 
 use fulmar_cluster::placement::{Limits, Step};
 use fulmar_cluster::topology::{CopyList, REPLICAS_MAX};
-use fulmar_cluster::{Copies, NodeId, Range, Topology};
+use fulmar_cluster::{Copies, NodeId, RANGES_COUNT, Range, Topology};
 
 /// Most hand-overs in one step: few, so that moves go on for a while.
 const HANDOVERS_MAX: usize = 700;
@@ -17,7 +17,7 @@ pub(crate) fn by_turns(
     ids.sort_unstable();
     let count = (1 + usize::from(topology.replicas_wanted())).min(ids.len());
     let mut step = Step {
-        table: Vec::new(),
+        table: Vec::with_capacity(RANGES_COUNT.into()),
         handovers: Vec::new(),
     };
     let mut is_changed = false;
