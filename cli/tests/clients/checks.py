@@ -29,6 +29,7 @@ class Check:
     shards: tuple
     dispatch: tuple
     only: str
+    alone: bool
 
     def wants(self, configuration, redis):
         """Whether it runs in this configuration of this server."""
@@ -50,18 +51,19 @@ class Configuration:
         return f"shards={self.shards}" + (f",{self.dispatch}" if self.shards > 1 else "")
 
 
-def check(timeout, shards=None, dispatch=None, only="any"):
+def check(timeout, shards=None, dispatch=None, only="any", alone=False):
     """Registers a check.
 
     `timeout` in seconds; `shards` and `dispatch` narrow the configurations (None: all that are
-    asked for); `only="fulmar"` leaves it out when the server under test is the referee.
+    asked for); `only="fulmar"` leaves it out when the server under test is the referee. `alone`: others
+    at the same time would change what it measures.
     """
 
     def register(function):
         module = os.path.splitext(os.path.basename(function.__code__.co_filename))[0]
         name = f"{module}.{function.__name__}"
         # A module run by itself is loaded twice: as the program and by the runner.
-        REGISTRY[name] = Check(name, function, timeout, shards, dispatch, only)
+        REGISTRY[name] = Check(name, function, timeout, shards, dispatch, only, alone)
         return function
 
     return register

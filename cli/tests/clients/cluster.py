@@ -29,8 +29,10 @@ from resp import Closed, Connection
 SLOTS = 16_384
 RANGE_SLOTS = 8
 READY_SECONDS_MAX = 25.0
-# Below the kernel's range of ephemeral ports, so that no connection takes one meanwhile.
-PORTS = range(20_000, 32_000, 10)
+# Below the kernel's range of ephemeral ports, so that no connection takes one meanwhile. Checks that
+# run at the same time have different ones.
+PLACE, PLACES = map(int, os.environ.get("FULMAR_CHECKS_PLACE", "0/1").split("/"))
+PORTS = range(20_000 + 10 * PLACE, 32_000, 10 * PLACES)
 # Of these, the ones that were given to a node.
 GIVEN = set()
 NAMESPACE_PORT = 7000

@@ -290,7 +290,7 @@ def redis_cli_cluster(context):
                 require(word in text, f"--cluster {command} lacks {word!r}:\n{text}")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def redis_benchmark_cluster(context):
     """redis-benchmark --cluster, with and without pipelines."""
     with Cluster(context, 3) as cluster:

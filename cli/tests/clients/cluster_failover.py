@@ -87,7 +87,7 @@ def judge(context, rounds):
             f"median of the windows {median:.2f} s > {WINDOW_MEDIAN_MAX} s")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def the_judge_sees_flaws(context):
     """The load's judge itself: a lost, an old, a foreign and a future value are each found."""
     keys = {}
@@ -118,7 +118,7 @@ def the_judge_sees_flaws(context):
             require(any(word in flaw for flaw in flaws), f"{text} is not seen: {flaws}")
 
 
-@check(timeout=200, shards=(2,), dispatch=("borrow",))
+@check(timeout=200, shards=(2,), dispatch=("borrow",), alone=True)
 def killed_under_load(context):
     """kill -9 of any one of five nodes, again and again, for cluster and plain clients."""
     rounds, generator = 50 if context.long else 2, random.Random(context.seed)
@@ -131,7 +131,7 @@ def killed_under_load(context):
     judge(context, done)
 
 
-@check(timeout=200, shards=(2,), dispatch=("borrow",))
+@check(timeout=200, shards=(2,), dispatch=("borrow",), alone=True)
 def cut_off_under_load(context):
     """The same by cutting the node off from everybody; it wakes up to a cluster without it."""
     rounds, generator = 50 if context.long else 1, random.Random(context.seed)
@@ -146,7 +146,7 @@ def cut_off_under_load(context):
     judge(context, done)
 
 
-@check(timeout=100, shards=(2,), dispatch=("borrow",))
+@check(timeout=100, shards=(2,), dispatch=("borrow",), alone=True)
 def killed_and_back_at_once(context):
     """kill -9 and start again within 100 ms, before anybody missed it: no replicated key lost.
 

@@ -72,7 +72,7 @@ def bytes_and_segments_sent(pid, port):
     return bytes_sent, segments
 
 
-@check(timeout=60, shards=(1,), only="fulmar")
+@check(timeout=60, shards=(1,), only="fulmar", alone=True)
 def what_a_turn_forwards_is_one_message(context):
     """Increments of one key of another node, many at once: few messages carry them, and each counts."""
     clients, rounds = 20, 20
@@ -96,7 +96,7 @@ def what_a_turn_forwards_is_one_message(context):
         require(segments < count / 25, f"{count} increments in {segments} segments")
 
 
-@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def no_node_is_loaded_alone(context):
     """90 % of all reads are of one key: the busiest node's CPU is at most 1.3 times the mean.
 
@@ -225,7 +225,7 @@ class Watched:
         self.oldest = max(self.oldest, sent - newer)
 
 
-@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def no_value_is_older_than_its_lease(context):
     """Ten writes a second of the hot key; its owner is killed, paused and cut off meanwhile."""
     network, seconds = Network(), 10 if context.long else 3
@@ -260,7 +260,7 @@ def no_value_is_older_than_its_lease(context):
                          f"value outdated for {1000 * watched.oldest:.0f} ms")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def what_is_not_copied(context):
     """Keys that end sooner than a lease, or are written as often as read; HTTP gets copies, too."""
     with Cluster(context, 3) as cluster:

@@ -18,7 +18,7 @@ def hits(replies):
     return sum(reply is not None for reply in replies)
 
 
-@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def what_is_read_outlives_its_primary(context):
     """Hot keys are only read while others are written over and over; then their primary dies."""
     generator = random.Random(context.seed)

@@ -129,19 +129,19 @@ def minority_acts(few, base, fresh, mode):
                 require(is_error(reply), f"{node} answers EXEC with {reply!r}")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def two_of_five_serve(context):
     """2|3 with `--minority serve`: both sides serve; the minority's writes are void afterwards."""
     split_and_heal(context, "serve")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def two_of_five_refuse(context):
     """2|3 with `--minority refuse`: the minority reads what it holds and writes nothing."""
     split_and_heal(context, "refuse")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def one_way(context):
     """A node that nobody hears, and one that hears nobody: its ranges go on, then one truth."""
     seconds, generator = 20 if context.long else 4, random.Random(context.seed)
@@ -176,7 +176,7 @@ def one_way(context):
                     f"{way}: a window of {max(windows):.2f} s")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def a_third_of_all_packets(context):
     """30 % loss between all nodes: no failover, no error, nothing lost."""
     seconds, generator = 60 if context.long else 10, random.Random(context.seed)
@@ -203,7 +203,7 @@ def a_third_of_all_packets(context):
     context.note(f"{seconds} s of 30 % loss, {len(result.samples)} requests without an error")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def an_address_changes(context):
     """A node comes back with another address, its directory with it: the same member."""
     network = Network()

@@ -102,7 +102,7 @@ def pause_once(context, cluster, generator, seconds, fails_over):
                  f"whole {whole:.1f} s after it woke")
 
 
-@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def short_pauses(context):
     """0.5 s: no failover; 1 s: either; nothing is lost by the first."""
     generator = random.Random(context.seed)
@@ -112,7 +112,7 @@ def short_pauses(context):
             pause_once(context, cluster, generator, 1.0, None)
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def long_pauses(context):
     """10 and 60 s (short form: 4 s): a failover, and no stale reply after waking."""
     generator = random.Random(context.seed)
@@ -121,7 +121,7 @@ def long_pauses(context):
             pause_once(context, cluster, generator, seconds, True)
 
 
-@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=90, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def wall_clock_jumps(context):
     """The wall clock of one node, then of all, is set by an hour and by ten years: nothing happens.
 

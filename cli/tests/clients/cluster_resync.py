@@ -58,7 +58,7 @@ class Memory:
             require(used <= allowed, f"node{index} uses {used >> 20} MiB of {allowed >> 20}")
 
 
-@check(timeout=120, shards=(2,), dispatch=("borrow",))
+@check(timeout=120, shards=(2,), dispatch=("borrow",), alone=True)
 def an_empty_node_is_filled(context):
     """A node comes back without its data and its name while 1,000 requests/s go on."""
     needed = 1 << 30 if context.long else 64 << 20
@@ -98,7 +98,7 @@ def an_empty_node_is_filled(context):
                                              f"{1000 * meanwhile:.1f} ms during the fill")
 
 
-@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=120, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def rolling_restart(context):
     """SIGTERM, start, wait for readyz, the next; all nodes, under load."""
     rounds, nodes = (5, 5) if context.long else (1, 3)
@@ -127,7 +127,7 @@ def rolling_restart(context):
         cluster.verify()
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def joins_and_leaves(context):
     """A node joins, is filled without an operator, drains and leaves; ranges stay balanced."""
     keys = [b"key:%d" % i for i in range(3000)]

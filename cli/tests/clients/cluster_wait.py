@@ -107,7 +107,7 @@ def published_lag(node, seconds):
     return max(lags)
 
 
-@check(timeout=90, shards=(2,), dispatch=("borrow",))
+@check(timeout=90, shards=(2,), dispatch=("borrow",), alone=True)
 def confirmed_writes_survive(context):
     """SET and WAIT 1 with primaries killed at random; plain clients and cluster clients."""
     wanted = 100_000 if context.long else 3000
@@ -154,7 +154,7 @@ def judge(context, writes, found, kills):
                          f"lag before each kill, and is lost: {kills}")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",))
+@check(timeout=60, shards=(2,), dispatch=("borrow",), alone=True)
 def counts_acknowledgements(context):
     """WAIT's number, its time-out, and what the lag of a replica that stands still says."""
     with Cluster(context, 3) as cluster:

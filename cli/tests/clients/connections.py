@@ -13,7 +13,7 @@ PING, PONG = encode("PING"), b"+PONG\r\n"
 TOO_MANY = b"-ERR max number of clients reached\r\n"
 
 
-@check(timeout=60, shards=(1, 4), dispatch=("borrow",))
+@check(timeout=60, shards=(1, 4), dispatch=("borrow",), alone=True)
 def ten_thousand_at_once(context):
     """All connected, all answered, more than once; their memory comes back."""
     if not raise_nofile_limit(CROWD + 200):

@@ -26,7 +26,7 @@ def fill(link):
         require(link.reply() == b"OK", "MSET")
 
 
-@check(timeout=120, shards=(2,), only="fulmar")
+@check(timeout=120, shards=(2,), only="fulmar", alone=True)
 def others_go_on_during_long_commands(context):
     """KEYS, MGET, EXISTS and DEL of 300,000 keys: a PING now and then is answered soon."""
     with context.serve(max_memory="256MiB") as server, Connection(server.port, timeout=60) as link:

@@ -37,7 +37,7 @@ def load(link, generator, seconds):
     return reads / took, writes / took
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def found_and_forgotten(context):
     """HOTKEYS GET, INFO and /-/metrics list a key within two seconds, and not when it has cooled."""
     generator = random.Random(context.seed)
@@ -68,7 +68,7 @@ def found_and_forgotten(context):
         require(b"fulmar_hot_key_reads{" not in curl(metrics)[1], "still in the metrics")
 
 
-@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def turned_off(context):
     """--hot-key-rps 0: nothing is listed."""
     with context.serve(hot_key_rps=0) as server, Connection(server.port) as link:

@@ -17,7 +17,7 @@ IDLE_SHARE_MAX = 0.005
 END_SECONDS_MAX = 5.0
 
 
-@check(timeout=30, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=30, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def idle_costs_nothing(context):
     """After work, with 100 connections open: under 0.5 % of a core per shard."""
     seconds, shards = 30 if context.long else 4, context.configuration.shards

@@ -55,7 +55,7 @@ def shown(latency):
     return "/".join(f"{latency[name] / 1e6:.2f}" for name in ("p50", "p99", "p99_9", "max"))
 
 
-@check(timeout=60, shards=(1, 2), dispatch=("borrow",), only="fulmar")
+@check(timeout=60, shards=(1, 2), dispatch=("borrow",), only="fulmar", alone=True)
 def a_stop_is_seen_as_long_as_it_was(context):
     """SIGSTOP for 500 ms: the requests due meanwhile are late by up to that, and none is lost."""
     with context.serve() as server:
@@ -76,7 +76,7 @@ def a_stop_is_seen_as_long_as_it_was(context):
         still_serves(server.port)
 
 
-@check(timeout=240, shards=(2,), dispatch=("borrow",), only="fulmar")
+@check(timeout=240, shards=(2,), dispatch=("borrow",), only="fulmar", alone=True)
 def a_million_keys_end_unnoticed(context):
     """Requests are not slower while a million keys expire, and those are gone within 2 s."""
     with context.serve(max_memory="512MiB") as server, Connection(server.port) as link:

@@ -37,7 +37,7 @@ def redis_cli(server, *arguments, **options):
     return tool(server, "redis-cli", *arguments, **options).rstrip("\n")
 
 
-@check(timeout=90, shards=(2,))
+@check(timeout=90, shards=(2,), alone=True)
 def redis_benchmark(context):
     """PING, SET, GET, INCR, MSET with 1, 50 and 1000 connections, pipelines of 1, 16 and 64."""
     raise_nofile_limit(4096)

@@ -12,8 +12,10 @@ at least one passed.
 """
 
 import argparse
+import concurrent.futures
 import importlib
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -47,6 +49,8 @@ def parse_options(arguments):
     parser.add_argument("--long", action="store_true", help="full sizes instead of short forms")
     parser.add_argument("--seed", type=int, default=None, help="of random checks (default: new)")
     parser.add_argument("--timeout-scale", type=float, default=1.0)
+    parser.add_argument("--jobs", type=int, default=1,
+                        help="checks at a time, but for those that measure")
     parser.add_argument("--fail-fast", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -106,10 +110,11 @@ def run_here(options):
     return 0
 
 
-def run_apart(check, configuration, options, output, directory):
+def run_apart(check, configuration, options, output, directory, place):
     """Runs one check in a child; returns its exit code, or None after its timeout.
 
-    Its temporary files, and its servers', go to `directory`.
+    Its temporary files, and its servers', go to `directory`; `place` tells it from those that run at
+    the same time.
     """
     command = [sys.executable, os.path.abspath(__file__), "--server", options.server,
                "--seed", str(options.seed),
@@ -117,7 +122,9 @@ def run_apart(check, configuration, options, output, directory):
     command += ["--referee", options.referee] if options.referee else []
     command += ["--long"] if options.long else []
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                             env={**os.environ, "TMPDIR": directory}, start_new_session=True)
+                             env={**os.environ, "TMPDIR": directory,
+                                  "FULMAR_CHECKS_PLACE": f"{place}/{options.jobs}"},
+                             start_new_session=True)
     timeout = check.timeout * options.timeout_scale * (8 if options.long else 1)
     try:
         return child.wait(timeout)
@@ -130,6 +137,47 @@ def run_apart(check, configuration, options, output, directory):
         except ProcessLookupError:
             pass
         child.wait()
+
+
+def judge(check, configuration, options, place):
+    """Runs one check; returns what `report` takes."""
+    started = time.monotonic()
+    with (tempfile.TemporaryDirectory(prefix="fulmar-checks-") as directory,
+          tempfile.TemporaryFile() as output):
+        code = run_apart(check, configuration, options, output, directory, place)
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
+    if code is None:
+        text += "\ntimed out"
+    verdict = {0: "ok", SKIP_EXIT_CODE: "skip"}.get(code, "FAIL")
+    return verdict, f"{check.name} [{configuration}]", time.monotonic() - started, text[-8000:]
+
+
+def judged(pairs, options):
+    """Runs the checks, so many at a time as there are jobs; gives what came of each when it ends.
+
+    Those that measure come last, one at a time.
+    """
+    places = queue.SimpleQueue()
+    for place in range(options.jobs):
+        places.put(place)
+
+    def run_one(pair):
+        place = places.get()
+        try:
+            return judge(*pair, options, place)
+        finally:
+            places.put(place)
+
+    for jobs in [options.jobs, 1] if options.jobs > 1 else [1]:
+        some = [pair for pair in pairs if options.jobs == 1 or pair[0].alone == (jobs == 1)]
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            try:
+                for future in concurrent.futures.as_completed([pool.submit(run_one, pair)
+                                                               for pair in some]):
+                    yield future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def report(verdict, title, seconds, text):
@@ -157,19 +205,10 @@ def main(arguments=None, module=None):
         return 2
     print(f"server {options.server}, seed {options.seed}, {len(pairs)} checks", flush=True)
     counts = {"ok": 0, "FAIL": 0, "skip": 0}
-    for check, configuration in pairs:
-        started = time.monotonic()
-        with (tempfile.TemporaryDirectory(prefix="fulmar-checks-") as directory,
-              tempfile.TemporaryFile() as output):
-            code = run_apart(check, configuration, options, output, directory)
-            output.seek(0)
-            text = output.read().decode("utf-8", "replace")
-        if code is None:
-            text += "\ntimed out"
-        verdict = {0: "ok", SKIP_EXIT_CODE: "skip"}.get(code, "FAIL")
-        counts[verdict] += 1
-        report(verdict, f"{check.name} [{configuration}]", time.monotonic() - started, text[-8000:])
-        if verdict == "FAIL" and options.fail_fast:
+    for outcome in judged(pairs, options):
+        counts[outcome[0]] += 1
+        report(*outcome)
+        if outcome[0] == "FAIL" and options.fail_fast:
             break
     if counts["FAIL"]:
         print(f"repeat with --seed {options.seed}")

@@ -74,7 +74,7 @@ def burden(port, seconds):
     return 0, 10**12
 
 
-@check(timeout=40)
+@check(timeout=40, alone=True)
 def never_after_the_deadline(context):
     """Idle and under load: no key is served later than 0.1 ms after its deadline, or ends early."""
     late = REFEREE_LATE_NS_MAX if context.is_redis else LATE_NS_MAX
@@ -90,7 +90,7 @@ def never_after_the_deadline(context):
                          f"{min(closest for _, closest in results) / 1e6:.3f} ms before too late")
 
 
-@check(timeout=30, shards=(1, 2))
+@check(timeout=30, shards=(1, 2), alone=True)
 def deadlines_of_every_kind(context):
     """Relative and absolute, set at once or later, removed or moved: each ends when it should."""
     with context.serve() as server, Connection(server.port) as link:
@@ -154,7 +154,7 @@ def load_in_time(server, link, count):
     raise Skip(f"loading {count} keys takes longer than {life} s here")
 
 
-@check(timeout=150, shards=(2,), dispatch=("borrow",))
+@check(timeout=150, shards=(2,), dispatch=("borrow",), alone=True)
 def a_million_in_one_second(context):
     """They are reclaimed within 2 s of their end (open_loop.py tells who waits for it)."""
     count = 1_000_000
