@@ -91,6 +91,10 @@ impl Coordinator {
         promised.expect("the ballot isn't lower");
         self.acceptor.unsettled_since.get_or_insert(self.now);
         self.turn.yield_to(ballot, self.me, self.now);
+        let attempt = self.proposer.as_ref().filter(|_| from != self.me);
+        if attempt.is_some_and(|attempt| attempt.value().is_none()) {
+            self.abandon(0);
+        }
         self.persist();
         let dead = accused.iter().map(|accused| accused.id);
         let ranges = self.ranges_of(&dead.clone().collect());

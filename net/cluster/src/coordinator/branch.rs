@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::timing::GATHER_MS;
+use super::timing::{GATHER_MS, RESEND_MS};
 use super::{Coordinator, Event, Minority};
 use crate::decision::{Change, successor};
 use crate::message::{Envelope, Message, Position};
@@ -205,7 +205,10 @@ impl Coordinator {
 
     fn install_branch(&mut self, branch: Arc<Topology>) {
         self.hold = None;
-        self.give_up_plan();
+        if self.plan.is_some() {
+            // Nobody would hold what it hands over any more.
+            self.abandon(RESEND_MS);
+        }
         self.branch = Some(Arc::clone(&branch));
         self.outbox.push(Event::Install(branch));
         self.seal_again();

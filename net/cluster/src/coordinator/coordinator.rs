@@ -200,7 +200,6 @@ impl Coordinator {
             self.requests.deadline(),
             self.steer.deadline(),
             self.hold_deadline(),
-            self.plan_deadline(),
             self.gathering_deadline(),
             self.proposer_deadline(),
             self.turn.deadline(self.now),

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! proposer                      primary (maybe the same node)
+//!   a quorum promised
 //!   HoldWrites(range, to) ----> holds writes, until `to` has everything
 //!   <---- HandOverReady(range)
-//!   decides the next epoch ---> forwards what it held
+//!   a quorum accepts: Commit -> forwards what it held
 //!   or ReleaseWrites ---------> executes what it held
 //! ```
+//! Writes are held for the second phase of the decision only.
+//!
 //! A primary that has heard neither after `HOLD_MS` can't know whether the hand-over is still decided:
 //! what it executed then might be lost with nobody at fault. So it holds on, and decides an epoch itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::timing::HOLD_MS;
+use super::timing::{HOLD_MS, REPEAT_MS};
 use super::{Coordinator, Event};
 use crate::decision::{Ballot, Change};
 use crate::message::{HandOver, Message};
@@ -20,27 +23,25 @@ use crate::placement::Step;
 use crate::topology::{COPIES_MAX, CopyList};
 use crate::{Copies, Member, NodeId, RANGES_COUNT, Range, Term, Time, Topology};
 
-/// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the decision.
+/// How long a proposer waits for primaries; the rest of `HOLD_MS` is for the second phase.
 const READY_MS: u64 = HOLD_MS / 2;
 
-/// A proposal that waits for primaries to hold writes.
+/// The hand-overs of an attempt, until it proposes.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) id: Ballot,
-    change: Change,
-    /// Who was asked to hold.
-    primaries: Vec<NodeId>,
+    by_primary: BTreeMap<NodeId, Vec<HandOver>>,
+    /// Those that are not ready.
     waiting: BTreeSet<Range>,
-    ready: BTreeSet<Range>,
-    until: Time,
+    /// Once the primaries are asked to hold writes: for which attempt, and how long they are waited for.
+    asked: Option<(Ballot, Time)>,
 }
 
 /// Writes that this primary holds.
 #[derive(Debug)]
 pub(super) struct Hold {
-    plan: Ballot,
+    ballot: Ballot,
     ranges: Vec<Range>,
-    /// From then on the plan is late.
+    /// From then on the decision is late.
     until: Time,
 }
 
@@ -64,15 +65,16 @@ impl Coordinator {
     }
 
     pub(super) fn plan_deadline(&self) -> Option<Time> {
-        self.plan.as_ref().map(|plan| plan.until)
+        let asked = self.plan.as_ref().and_then(|plan| plan.asked);
+        asked.map(|(_, until)| until)
     }
 
-    /// What is to change if nobody died; starts the hand-overs that it needs.
-    pub(super) fn make_plan(
-        &mut self,
+    /// What is to change if nobody died, and the hand-overs among it.
+    pub(super) fn moves_wanted(
+        &self,
         topology: &Topology,
         joiners: Vec<Member>,
-    ) -> Option<Change> {
+    ) -> Option<(Change, Vec<Range>)> {
         let leaving = self.requests.leaving(self.now);
         let mut change = Change {
             joiners,
@@ -90,11 +92,7 @@ impl Coordinator {
         change.table = self.take_up_bases(topology, &change.joiners, change.table.take());
         let is_nothing =
             change.table.is_none() && change.joiners.is_empty() && change.removed.is_empty();
-        if is_nothing || handovers.is_empty() {
-            return (!is_nothing).then_some(change);
-        }
-        self.hold_writes(topology, change, handovers);
-        None
+        (!is_nothing).then_some((change, handovers))
     }
 
     fn next_step(&self, topology: &Topology, joiners: &[Member]) -> Option<Step> {
@@ -199,52 +197,61 @@ impl Coordinator {
         handovers
     }
 
-    fn hold_writes(&mut self, topology: &Topology, change: Change, handovers: Vec<Range>) {
-        let table = change.table.as_ref().expect("hand-overs are in a table");
+    /// These ranges have other primaries in the table that the attempt is to propose.
+    pub(super) fn plan_hand_overs(
+        &mut self,
+        topology: &Topology,
+        table: &[Copies],
+        ranges: Vec<Range>,
+    ) {
         let mut by_primary: BTreeMap<NodeId, Vec<HandOver>> = BTreeMap::new();
-        for &range in &handovers {
+        for &range in &ranges {
             let to = table[usize::from(range.index())].primary;
-            let hand_overs = by_primary
-                .entry(topology.copies(range).primary)
-                .or_default();
+            let primary = topology.copies(range).primary;
+            let hand_overs = by_primary.entry(primary).or_default();
             hand_overs.push(HandOver { range, to });
         }
-        let id = self.next_ballot();
         self.plan = Some(Plan {
-            id,
-            change,
-            primaries: by_primary.keys().copied().collect(),
-            waiting: handovers.into_iter().collect(),
-            ready: BTreeSet::new(),
-            until: self.now.plus_ms(READY_MS),
+            by_primary,
+            waiting: ranges.into_iter().collect(),
+            asked: None,
         });
-        for (primary, hand_overs) in by_primary {
-            let plan = id;
-            self.send(primary, Message::HoldWrites { plan, hand_overs });
-        }
     }
 
-    pub(super) fn receive_ready(&mut self, id: Ballot, ranges: &[Range]) {
-        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.id == id) {
+    /// Whether an attempt that may propose waits for writes to be held. Asks for that at first.
+    pub(super) fn waits_for_holds(&mut self, ballot: Ballot) -> bool {
+        let Some(plan) = &mut self.plan else {
+            return false;
+        };
+        if let Some((_, until)) = plan.asked {
+            return !plan.waiting.is_empty() && self.now < until;
+        }
+        plan.asked = Some((ballot, self.now.plus_ms(READY_MS)));
+        for (primary, hand_overs) in plan.by_primary.clone() {
+            self.send(primary, Message::HoldWrites { ballot, hand_overs });
+        }
+        true
+    }
+
+    pub(super) fn receive_ready(&mut self, ballot: Ballot, ranges: &[Range]) {
+        let asked = |plan: &&mut Plan| plan.asked.is_some_and(|(asked, _)| asked == ballot);
+        if let Some(plan) = self.plan.as_mut().filter(asked) {
             for range in ranges {
-                if plan.waiting.remove(range) {
-                    plan.ready.insert(*range);
-                }
+                plan.waiting.remove(range);
             }
         }
     }
 
-    /// Whether hand-overs are waited for no longer: they are ready, or had their time.
-    pub(super) fn is_plan_ripe(&self) -> bool {
-        let plan = self.plan.as_ref();
-        plan.is_some_and(|plan| plan.waiting.is_empty() || self.now >= plan.until)
-    }
-
-    /// The change of the plan without the hand-overs that are not ready, if anything is left of it.
-    pub(super) fn take_plan(&mut self, topology: &Topology) -> Option<Change> {
-        let plan = self.plan.take()?;
-        self.counters.aborted_hand_overs += plan.waiting.len() as u64;
-        let mut change = plan.change;
+    /// Takes what is not ready out of a change that is about to be proposed. It may leave nothing: the
+    /// epoch that is decided then ends the holds.
+    pub(super) fn drop_late_hand_overs(&mut self, topology: &Topology, change: &mut Change) {
+        let Some(plan) = self.plan.take() else {
+            return;
+        };
+        if plan.asked.is_some() && !plan.waiting.is_empty() {
+            self.counters.aborted_hand_overs += plan.waiting.len() as u64;
+            self.turn.no_moves_for(REPEAT_MS, self.now);
+        }
         if let Some(table) = &mut change.table {
             for range in plan.waiting {
                 let copies = topology.copies(range);
@@ -252,30 +259,22 @@ impl Coordinator {
                 table[usize::from(range.index())] = copies.clone();
             }
         }
-        let is_same = |table: &Vec<Copies>| {
-            let mut ranges = topology.ranges().zip(table);
-            ranges.all(|((_, copies), next)| copies == next)
-        };
-        let is_nothing = change.joiners.is_empty()
-            && change.removed.is_empty()
-            && change.table.as_ref().is_none_or(is_same);
-        if is_nothing {
-            self.send_all(plan.primaries, &Message::ReleaseWrites { plan: plan.id });
-        }
-        (!is_nothing).then_some(change)
     }
 
-    /// Proposes nothing of what was planned.
+    /// Nothing is proposed: what is held for it may be executed.
     pub(super) fn give_up_plan(&mut self) {
-        if let Some(plan) = self.plan.take() {
-            self.send_all(plan.primaries, &Message::ReleaseWrites { plan: plan.id });
+        if let Some(plan) = self.plan.take()
+            && let Some((ballot, _)) = plan.asked
+        {
+            let primaries = plan.by_primary.into_keys();
+            self.send_all(primaries, &Message::ReleaseWrites { ballot });
         }
     }
 
     pub(super) fn receive_hold_writes(
         &mut self,
         from: NodeId,
-        plan: Ballot,
+        ballot: Ballot,
         hand_overs: Vec<HandOver>,
     ) {
         let Some(topology) = &self.decided else {
@@ -286,11 +285,11 @@ impl Coordinator {
             copies.primary == self.me && copies.is_held_by(hand_over.to)
         };
         let can_hold = self.hold.is_none() && self.branch.is_none() && self.is_current();
-        if !can_hold || plan.id != from || !hand_overs.iter().all(is_mine) {
+        if !can_hold || ballot.id != from || !hand_overs.iter().all(is_mine) {
             return;
         }
         self.hold = Some(Hold {
-            plan,
+            ballot,
             ranges: hand_overs.iter().map(|hand_over| hand_over.range).collect(),
             until: self.now.plus_ms(HOLD_MS),
         });
@@ -303,18 +302,18 @@ impl Coordinator {
         };
         let is_held = |range: &Range| hold.ranges.contains(range);
         let ready = ranges.iter().copied().filter(is_held).collect();
-        let plan = hold.plan;
+        let ballot = hold.ballot;
         self.send(
-            plan.id,
+            ballot.id,
             Message::HandOverReady {
-                plan,
+                ballot,
                 ranges: ready,
             },
         );
     }
 
-    pub(super) fn receive_release_writes(&mut self, plan: Ballot) {
-        if self.hold.take_if(|hold| hold.plan == plan).is_some() {
+    pub(super) fn receive_release_writes(&mut self, ballot: Ballot) {
+        if self.hold.take_if(|hold| hold.ballot == ballot).is_some() {
             self.outbox.push(Event::Release);
         }
     }

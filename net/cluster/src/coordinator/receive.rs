@@ -112,11 +112,11 @@ impl Coordinator {
             }
             Message::Leave => self.requests.note_leaving(from, self.now),
             Message::Claim => self.receive_claim(from),
-            Message::HoldWrites { plan, hand_overs } => {
-                self.receive_hold_writes(from, plan, hand_overs);
+            Message::HoldWrites { ballot, hand_overs } => {
+                self.receive_hold_writes(from, ballot, hand_overs);
             }
-            Message::HandOverReady { plan, ranges } => self.receive_ready(plan, &ranges),
-            Message::ReleaseWrites { plan } => self.receive_release_writes(plan),
+            Message::HandOverReady { ballot, ranges } => self.receive_ready(ballot, &ranges),
+            Message::ReleaseWrites { ballot } => self.receive_release_writes(ballot),
             Message::Gather { count, silent } => self.receive_gather(from, count, &silent),
             Message::Gathered { count, positions } => self.receive_gathered(from, count, positions),
             Message::BranchIs(branch) => self.receive_branch(from, branch),

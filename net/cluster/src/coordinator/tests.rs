@@ -1,5 +1,6 @@
 //! One coordinator alone, its surroundings by hand; whole clusters are in `tests/sim`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::timing::{HOLD_MS, PAUSE_MS, QUORUM_LOST_MS, SILENT_MS, TURN_MS};
@@ -28,6 +29,12 @@ fn follower(minority: Minority) -> Coordinator {
 }
 
 fn member_of(topology: Topology, minority: Minority) -> Coordinator {
+    let (coordinator, _) = started(topology, minority);
+    coordinator
+}
+
+/// Node 2, and what it does at first.
+fn started(topology: Topology, minority: Minority) -> (Coordinator, Vec<Event>) {
     let saved = Saved {
         topology: Some(Arc::new(topology)),
         vote: None,
@@ -35,8 +42,8 @@ fn member_of(topology: Topology, minority: Minority) -> Coordinator {
     let mut config = Config::new(member(2), saved, Start::Join { targets: 0 });
     config.minority = minority;
     let mut coordinator = Coordinator::new(config, START);
-    events(&mut coordinator);
-    coordinator
+    let first = events(&mut coordinator);
+    (coordinator, first)
 }
 
 fn events(coordinator: &mut Coordinator) -> Vec<Event> {
@@ -85,7 +92,7 @@ fn accuse(id: u64) -> Message {
         reborn: None,
     };
     Message::Prepare {
-        ballot: ballot(1, 3),
+        ballot: ballot(9, 3),
         accused: vec![accused],
     }
 }
@@ -124,7 +131,7 @@ fn a_promise_waits_for_the_disk_and_for_the_seal() {
         _ => None,
     });
     let (serial, saved) = persist.expect("a vote is to be persisted");
-    assert_eq!(saved.vote.expect("a vote").promised, ballot(1, 3));
+    assert_eq!(saved.vote.expect("a vote").promised, ballot(9, 3));
     let seal = asked.iter().find_map(|event| match event {
         Event::Seal {
             serial,
@@ -159,7 +166,7 @@ fn who_is_heard_is_not_given_up() {
     hear(&mut coordinator, 1, heard, START);
     coordinator.handle_message(heard.plus_ms(20), envelope(3, accuse(1)));
     let alive = Message::Alive {
-        ballot: ballot(1, 3),
+        ballot: ballot(9, 3),
         node: NodeId(1),
         heard_ms_ago: 20,
     };
@@ -233,6 +240,8 @@ fn who_promised_lets_the_other_have_its_time() {
     }
     let silent = START.plus_ms(SILENT_MS + 1);
     coordinator.handle_message(silent, envelope(3, accuse(1)));
+    // What it asked for moves before.
+    events(&mut coordinator);
     let accused = next_attempt(&mut coordinator, silent);
     assert!(
         accused >= silent.plus_ms(HOLDERS_WAIT_MS + TURN_MS),
@@ -295,8 +304,8 @@ fn after_a_pause_nothing_executes_before_a_fresh_answer() {
     assert_eq!(coordinator.serves(later), Serving::Decided);
 }
 
-/// Node 2 of three, which holds a range's writes for a plan of node 1, and has told it so.
-fn holder(plan: Ballot) -> Coordinator {
+/// Node 2 of three, which holds a range's writes for an attempt of node 1, and has told it so.
+fn holder(ballot: Ballot) -> Coordinator {
     let topology = topology_of(5, &[1, 2, 3], copies(2, &[1], &[], 4));
     let mut coordinator = member_of(topology, Minority::Serve);
     let range = Range::of(b"key");
@@ -305,14 +314,14 @@ fn holder(plan: Ballot) -> Coordinator {
         to: NodeId(1),
     };
     let message = Message::HoldWrites {
-        plan,
+        ballot,
         hand_overs: vec![hand_over],
     };
     coordinator.handle_message(START, envelope(1, message));
     assert_eq!(events(&mut coordinator), [Event::Hold(vec![hand_over])]);
     coordinator.handle_held(START, &[range]);
     let ready = Message::HandOverReady {
-        plan,
+        ballot,
         ranges: vec![range],
     };
     assert_eq!(sent(&events(&mut coordinator)), [(1, ready)]);
@@ -320,19 +329,19 @@ fn holder(plan: Ballot) -> Coordinator {
 }
 
 #[test]
-fn writes_are_held_until_their_plan_is_given_up() {
+fn writes_are_held_until_their_attempt_is_given_up() {
     let mut coordinator = holder(ballot(7, 1));
     let release = |counter| {
-        let plan = ballot(counter, 1);
-        envelope(1, Message::ReleaseWrites { plan })
+        let ballot = ballot(counter, 1);
+        envelope(1, Message::ReleaseWrites { ballot })
     };
     coordinator.handle_message(START, release(6));
-    assert_eq!(events(&mut coordinator), [], "another plan's");
+    assert_eq!(events(&mut coordinator), [], "another attempt");
     coordinator.handle_message(START, release(7));
     assert_eq!(events(&mut coordinator), [Event::Release]);
 }
 
-/// The plan may be decided however late: a primary that does not know makes the decision.
+/// The hand-over may be decided however late: a primary that does not know makes a decision.
 #[test]
 fn a_primary_that_holds_for_long_decides_an_epoch_itself() {
     let mut coordinator = holder(ballot(7, 1));
@@ -347,29 +356,103 @@ fn a_primary_that_holds_for_long_decides_an_epoch_itself() {
     let events = events(&mut coordinator);
     assert!(!events.contains(&Event::Release));
     let asked = sent(&events).into_iter().filter_map(|(to, message)| {
-        let is_prepare =
+        let is_plain =
             matches!(message, Message::Prepare { ref accused, .. } if accused.is_empty());
-        is_prepare.then_some(to)
+        is_plain.then_some(to)
     });
     assert_eq!(asked.collect::<Vec<_>>(), [1, 3]);
 }
 
+/// Node 2, the senior of two, which has its own vote for taking over primaryships of node 1.
+fn heir() -> Coordinator {
+    let base = topology_of(5, &[2, 1], copies(1, &[2], &[], 4));
+    let (mut coordinator, first) = started(base, Minority::Serve);
+    let is_hold = |(_, message): &(u64, Message)| matches!(message, Message::HoldWrites { .. });
+    assert!(!sent(&first).iter().any(is_hold), "a quorum comes first");
+    let persist = first.iter().rev().find_map(|event| match event {
+        Event::Persist { serial, .. } => Some(*serial),
+        _ => None,
+    });
+    coordinator.handle_persisted(START, persist.expect("a vote"));
+    coordinator
+}
+
+/// What node 2 says to node 1 but heartbeats and the first phase.
+fn said(coordinator: &mut Coordinator) -> Vec<Message> {
+    let mine = sent(&events(coordinator)).into_iter();
+    let mine = mine.filter(|(to, _)| *to == 1);
+    let is_other =
+        |message: &Message| !matches!(message, Message::Heartbeat(_) | Message::Prepare { .. });
+    mine.map(|(_, message)| message).filter(is_other).collect()
+}
+
+/// What it asks node 1 to hold.
+fn asked(coordinator: &mut Coordinator) -> (Ballot, Vec<HandOver>) {
+    match said(coordinator).as_slice() {
+        [Message::HoldWrites { ballot, hand_overs }] => (*ballot, hand_overs.clone()),
+        other => panic!("not a hold: {other:?}"),
+    }
+}
+
+/// Whom it proposes as these ranges' primary.
+fn proposed(coordinator: &mut Coordinator, hand_overs: &[HandOver]) -> BTreeSet<NodeId> {
+    match said(coordinator).as_slice() {
+        [Message::Accept { topology, .. }] => {
+            let primary = |one: &HandOver| topology.copies(one.range).primary;
+            hand_overs.iter().map(primary).collect()
+        }
+        other => panic!("no topology: {other:?}"),
+    }
+}
+
 #[test]
-fn a_hand_over_is_ready_for_its_own_plan_only() {
-    let base = topology_of(5, &[1, 2], copies(1, &[2], &[], 4));
-    let mut coordinator = member_of(base.clone(), Minority::Serve);
-    coordinator.handle_message(START, envelope(2, Message::Claim));
-    assert_eq!(coordinator.make_plan(&base, Vec::new()), None);
-    let plan = coordinator.plan.as_ref().expect("a plan").id;
-    let mut is_proposing = |counter| {
-        let plan = Ballot { counter, ..plan };
-        let ranges = Range::all().collect();
-        let message = Message::HandOverReady { plan, ranges };
-        coordinator.handle_message(START, envelope(1, message));
-        coordinator.proposer().is_some()
+fn a_hand_over_is_proposed_when_it_is_ready_for_this_attempt() {
+    let mut coordinator = heir();
+    let (ballot, hand_overs) = asked(&mut coordinator);
+    let ready = |counter| {
+        let ballot = Ballot { counter, ..ballot };
+        let ranges = hand_overs.iter().map(|one| one.range).collect();
+        envelope(1, Message::HandOverReady { ballot, ranges })
     };
-    assert!(!is_proposing(plan.counter - 1));
-    assert!(is_proposing(plan.counter));
+    coordinator.handle_message(START, ready(ballot.counter + 1));
+    assert_eq!(said(&mut coordinator), [], "another attempt");
+    coordinator.handle_message(START, ready(ballot.counter));
+    assert_eq!(
+        proposed(&mut coordinator, &hand_overs),
+        BTreeSet::from([NodeId(2)])
+    );
+}
+
+#[test]
+fn a_hand_over_that_is_late_is_left_out() {
+    let mut coordinator = heir();
+    let (_, hand_overs) = asked(&mut coordinator);
+    let late = START.plus_ms(HOLD_MS / 2);
+    assert_eq!(coordinator.next_deadline(), late);
+    coordinator.handle_timeout(late);
+    assert_eq!(
+        proposed(&mut coordinator, &hand_overs),
+        BTreeSet::from([NodeId(1)])
+    );
+    assert_eq!(
+        coordinator.counters().aborted_hand_overs,
+        hand_overs.len() as u64
+    );
+}
+
+#[test]
+fn an_attempt_that_is_given_up_releases_what_it_asked_to_hold() {
+    let mut coordinator = heir();
+    let (ballot, _) = asked(&mut coordinator);
+    let nack = Message::Nack {
+        ballot,
+        promised: Ballot {
+            counter: ballot.counter + 1,
+            ..ballot
+        },
+    };
+    coordinator.handle_message(START, envelope(1, nack));
+    assert_eq!(said(&mut coordinator), [Message::ReleaseWrites { ballot }]);
 }
 
 #[test]
@@ -382,16 +465,18 @@ fn a_joiner_is_given_what_it_had_before() {
         bases: Box::new(bases.clone()),
     };
     coordinator.handle_message(START, envelope(9, hello));
-    let change = coordinator.make_plan(&base, vec![member(9)]);
-    let table = change.and_then(|change| change.table).expect("a table");
+    let wanted = coordinator.moves_wanted(&base, vec![member(9)]);
+    let table = wanted
+        .and_then(|(change, _)| change.table)
+        .expect("a table");
     let taken = table.iter().zip(Range::all());
     let taken = taken.filter(|(copies, _)| copies.learners.contains(&NodeId(9)));
     let taken: RangeSet = taken.map(|(_, range)| range).collect();
     assert_eq!(taken, bases);
     // A range that has its copies needs none of it.
     let whole = topology_of(5, &[1, 2], copies(1, &[2], &[], 4));
-    let change = coordinator.make_plan(&whole, vec![member(9)]);
-    assert_eq!(change.map(|change| change.table), Some(None));
+    let wanted = coordinator.moves_wanted(&whole, vec![member(9)]);
+    assert_eq!(wanted.map(|(change, _)| change.table), Some(None));
 }
 
 #[test]

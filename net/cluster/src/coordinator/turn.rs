@@ -1,9 +1,9 @@
 //! When this node proposes, and how an attempt goes on.
 //!
 //! ```text
-//! reason seen --k x TURN_MS--> plan, if nobody died --primaries hold--> attempt --> decided
-//!                                   |                                     | refused, outbid, late
-//!                                   +--> nothing to do                    +--> again, later
+//! reason seen --k x TURN_MS--> attempt --quorum promises--> primaries hold --> proposed --> decided
+//!                  |              | refused, outbid, late     (hand-overs)
+//!                  +--> no moves  +--> again, later
 //! ```
 //! k counts the more senior members that are heard: they should have done it before.
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Coordinator;
 use super::timing::{
-    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MAX_MS, JOIN_GAP_MS, REPEAT_MS, RESEND_MS,
+    ATTEMPT_MS, BACKOFF_MAX_MS, EPOCH_GAP_MS, JOIN_GAP_MAX_MS, JOIN_GAP_MS, RESEND_MS,
     RESTART_WAIT_MS, TURN_MS,
 };
 use crate::decision::{Ballot, Change, HOLDERS_WAIT_MS, Proposer, successor};
@@ -91,6 +91,10 @@ impl Turn {
         }
     }
 
+    pub(super) fn no_moves_for(&mut self, ms: u64, now: Time) {
+        self.no_moves_before = now.plus_ms(ms);
+    }
+
     /// Copies for lost ones may be made at once.
     pub(super) fn rebuild_now(&mut self, now: Time) {
         self.rebuild_at = self.rebuild_at.min(now);
@@ -131,7 +135,8 @@ impl Turn {
 
 impl Coordinator {
     pub(super) fn proposer_deadline(&self) -> Option<Time> {
-        self.proposer.as_ref().map(|_| self.turn.resend_at)
+        let resend_at = || self.plan_deadline().unwrap_or(self.turn.resend_at);
+        self.proposer.as_ref().map(|_| resend_at())
     }
 
     /// The attempt of this ballot, if it is still going on.
@@ -173,10 +178,6 @@ impl Coordinator {
             return;
         }
         let case = self.case(&topology);
-        if self.plan.is_some() {
-            self.advance_plan(&topology, &case);
-            return;
-        }
         if !case.is_reason() {
             self.turn.since = None;
             self.turn.wake = self.next_silence(&topology);
@@ -206,32 +207,15 @@ impl Coordinator {
 
     fn look_for_moves(&mut self, topology: &Arc<Topology>, joiners: Vec<Member>) {
         let looked = self.looked_at(topology);
-        if let Some(change) = self.make_plan(topology, joiners) {
-            self.begin_attempt(topology, Vec::new(), change);
-        } else if self.plan.is_none() {
+        let Some((change, hand_overs)) = self.moves_wanted(topology, joiners) else {
             self.turn.idle_at = Some(looked);
             self.turn.since = None;
-        }
-    }
-
-    fn advance_plan(&mut self, topology: &Arc<Topology>, case: &Case) {
-        let is_outbid = self.now < self.turn.not_before;
-        if case.is_urgent() || is_outbid {
-            self.give_up_plan();
-            self.turn.no_moves_before = self.now.plus_ms(REPEAT_MS);
             return;
+        };
+        if let Some(table) = change.table.as_ref().filter(|_| !hand_overs.is_empty()) {
+            self.plan_hand_overs(topology, table, hand_overs);
         }
-        if !self.is_plan_ripe() {
-            return;
-        }
-        let before = self.counters.aborted_hand_overs;
-        let change = self.take_plan(topology);
-        if self.counters.aborted_hand_overs > before {
-            self.turn.no_moves_before = self.now.plus_ms(REPEAT_MS);
-        }
-        if let Some(change) = change {
-            self.begin_attempt(topology, Vec::new(), change);
-        }
+        self.begin_attempt(topology, Vec::new(), change);
     }
 
     /// When it is this node's turn, if nobody before it acts.
@@ -335,7 +319,13 @@ impl Coordinator {
     }
 
     fn begin_attempt(&mut self, topology: &Arc<Topology>, accused: Vec<Accused>, change: Change) {
-        let ballot = self.next_ballot();
+        let promised = self.acceptor.vote().promised.counter;
+        self.turn.counter = self.turn.counter.max(promised) + 1;
+        let ballot = Ballot {
+            counter: self.turn.counter,
+            id: self.me,
+            incarnation: self.incarnation(),
+        };
         self.turn.change = change;
         self.turn.lost_ranges = 0;
         self.turn.resend_at = self.now.plus_ms(RESEND_MS);
@@ -348,17 +338,6 @@ impl Coordinator {
         let attempt = attempt.with_smaller_quorum(self.config.sabotage.quorum_less);
         self.proposer = Some(attempt);
         self.send_all(topology.members().iter().map(|member| member.id), &message);
-    }
-
-    /// One that is higher than all that were seen.
-    pub(super) fn next_ballot(&mut self) -> Ballot {
-        let promised = self.acceptor.vote().promised.counter;
-        self.turn.counter = self.turn.counter.max(promised) + 1;
-        Ballot {
-            counter: self.turn.counter,
-            id: self.me,
-            incarnation: self.incarnation(),
-        }
     }
 
     fn advance_attempt(&mut self) {
@@ -378,7 +357,9 @@ impl Coordinator {
             return;
         }
         if attempt.is_prepared(self.now) {
-            self.propose(&mut attempt);
+            if attempt.is_inherited() || !self.waits_for_holds(attempt.ballot()) {
+                self.propose(&mut attempt);
+            }
         } else if self.now >= self.turn.resend_at {
             let missing: Vec<NodeId> = attempt.missing().collect();
             self.send_phase(&attempt, missing);
@@ -387,9 +368,11 @@ impl Coordinator {
     }
 
     fn propose(&mut self, attempt: &mut Proposer) {
-        let (change, lost) = (&self.turn.change, &mut self.turn.lost_ranges);
+        let mut change = std::mem::take(&mut self.turn.change);
+        self.drop_late_hand_overs(attempt.base(), &mut change);
+        let lost = &mut self.turn.lost_ranges;
         attempt.propose(|attempt| {
-            let outcome = successor(attempt.base(), change, attempt.positions());
+            let outcome = successor(attempt.base(), &change, attempt.positions());
             *lost = outcome.lost_ranges;
             Arc::new(outcome.topology)
         });
@@ -435,8 +418,9 @@ impl Coordinator {
     }
 
     /// Gives an attempt up; there is no other for so long.
-    fn abandon(&mut self, wait_ms: u64) {
+    pub(super) fn abandon(&mut self, wait_ms: u64) {
         self.proposer = None;
+        self.give_up_plan();
         self.counters.abandoned_attempts += 1;
         let end = self.now.plus_ms(wait_ms);
         self.turn.not_before = end.max(self.turn.not_before);

@@ -205,22 +205,22 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
             out.put_u16_le(limit.map_or(0, NonZeroU16::get));
         }
         Message::Claim => out.put_u8(CLAIM),
-        Message::HoldWrites { plan, hand_overs } => {
+        Message::HoldWrites { ballot, hand_overs } => {
             out.put_u8(HOLD_WRITES);
-            encode_ballot(*plan, out);
+            encode_ballot(*ballot, out);
             encode_list(hand_overs, out, |hand_over, out| {
                 out.put_u16_le(hand_over.range.index());
                 out.put_u64_le(hand_over.to.0);
             });
         }
-        Message::HandOverReady { plan, ranges } => {
+        Message::HandOverReady { ballot, ranges } => {
             out.put_u8(HAND_OVER_READY);
-            encode_ballot(*plan, out);
+            encode_ballot(*ballot, out);
             encode_list(ranges, out, |range, out| out.put_u16_le(range.index()));
         }
-        Message::ReleaseWrites { plan } => {
+        Message::ReleaseWrites { ballot } => {
             out.put_u8(RELEASE_WRITES);
-            encode_ballot(*plan, out);
+            encode_ballot(*ballot, out);
         }
         Message::Gather { count, silent } => {
             out.put_u8(GATHER);
@@ -347,7 +347,7 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
         }),
         CLAIM => Message::Claim,
         HOLD_WRITES => Message::HoldWrites {
-            plan: decode_ballot(input)?,
+            ballot: decode_ballot(input)?,
             hand_overs: decode_list(input, RANGES_MAX, |input| {
                 let range = decode_range(input)?;
                 let to = decode_node(input)?;
@@ -355,11 +355,11 @@ fn decode_message(input: &mut &[u8]) -> Result<Message, MessageError> {
             })?,
         },
         HAND_OVER_READY => Message::HandOverReady {
-            plan: decode_ballot(input)?,
+            ballot: decode_ballot(input)?,
             ranges: decode_list(input, RANGES_MAX, decode_range)?,
         },
         RELEASE_WRITES => Message::ReleaseWrites {
-            plan: decode_ballot(input)?,
+            ballot: decode_ballot(input)?,
         },
         GATHER => Message::Gather {
             count: input.try_get_u64_le()?,

@@ -200,22 +200,22 @@ pub enum Message {
     Claim,
     /// "Hold the writes of these ranges, until their next primaries have everything."
     HoldWrites {
-        /// The plan, by a ballot that is used for nothing else.
-        plan: Ballot,
+        /// The attempt that is to hand them over.
+        ballot: Ballot,
         /// The ranges.
         hand_overs: Vec<HandOver>,
     },
     /// "Their next primaries have everything, and writes are held."
     HandOverReady {
-        /// For which plan.
-        plan: Ballot,
+        /// The attempt.
+        ballot: Ballot,
         /// The ranges.
         ranges: Vec<Range>,
     },
-    /// "Nothing of this plan will be proposed."
+    /// "Nothing will be proposed."
     ReleaseWrites {
-        /// The plan.
-        plan: Ballot,
+        /// The attempt that is given up.
+        ballot: Ballot,
     },
     /// "No quorum answers me. What do you have of the ranges of those whom I can't hear?"
     Gather {

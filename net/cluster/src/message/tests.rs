@@ -120,14 +120,14 @@ fn messages() -> Vec<Message> {
         Message::Steer(steering(NonZeroU16::new(8))),
         Message::Claim,
         Message::HoldWrites {
-            plan: ballot(1),
+            ballot: ballot(1),
             hand_overs: vec![hand_over],
         },
         Message::HandOverReady {
-            plan: ballot(1),
+            ballot: ballot(1),
             ranges: vec![range(5), range(6)],
         },
-        Message::ReleaseWrites { plan: ballot(1) },
+        Message::ReleaseWrites { ballot: ballot(1) },
         Message::Gather {
             count: 2,
             silent: vec![NodeId(3)],
@@ -234,7 +234,7 @@ fn fields_beyond_their_bounds_are_refused() {
 
     let too_far = 2_048u16.to_le_bytes();
     let ready = Message::HandOverReady {
-        plan: ballot(1),
+        ballot: ballot(1),
         ranges: vec![range(2_047)],
     };
     let mut bytes = encoded(&envelope(ready));
