@@ -1,27 +1,18 @@
 //! What a node must not forget: persisted by a thread of its own, since a disk may be slow.
 //!
-//! One file, replaced as a whole: written aside, synced, renamed, and its directory synced. A crash
-//! leaves the old one or the new one. A newer state takes the place of one that waits, and one that
-//! could not be written is tried again until it is, or a newer one comes.
+//! A newer state takes the place of one that waits, and one that could not be written is tried again
+//! until it is, or a newer one comes.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{FlockOperation, flock};
 
-/// The file, and what it is written as at first.
-const FILE_NAME: &str = "node.state";
-const ASIDE_NAME: &str = "node.state.new";
-/// Held by the process that uses the directory.
-const LOCK_NAME: &str = "node.lock";
-/// Longest state that is read: a topology and votes on another one, and some.
-const STATE_BYTES_MAX: u64 = 1 << 20;
+use super::directory::Directory;
+
 /// From a write that failed to the next attempt.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -61,62 +52,12 @@ pub(crate) struct Disk {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A node's directory, locked by this process.
-pub(crate) struct Directory {
-    path: PathBuf,
-    /// Unlocked when it is closed.
-    lock: File,
-}
-
-impl Directory {
-    /// Makes the directory if it is not there, and locks it.
-    ///
-    /// # Errors
-    /// `WouldBlock` if another process has it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path)?;
-        let lock = File::create(path.join(LOCK_NAME))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self {
-            path: path.to_owned(),
-            lock,
-        })
-    }
-
-    /// What was persisted last, if anything was.
-    ///
-    /// # Errors
-    /// Those of reading, and `InvalidData` for a file that is too long to be a state.
-    pub(crate) fn load(&self) -> io::Result<Option<Vec<u8>>> {
-        let path = self.path.join(FILE_NAME);
-        match fs::metadata(&path) {
-            Ok(found) if found.len() > STATE_BYTES_MAX => Err(io::ErrorKind::InvalidData.into()),
-            Ok(_) => fs::read(path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Replaces what is persisted; on the disk when it returns.
-    ///
-    /// # Errors
-    /// Those of writing; the old state is still there.
-    pub(crate) fn store(&self, state: &[u8]) -> io::Result<()> {
-        let aside = self.path.join(ASIDE_NAME);
-        let mut file = File::create(&aside)?;
-        file.write_all(state)?;
-        file.sync_all()?;
-        fs::rename(&aside, self.path.join(FILE_NAME))?;
-        File::open(&self.path)?.sync_all()
-    }
-}
-
 impl Disk {
     /// Starts the thread.
     ///
     /// # Errors
     /// If there is no thread or descriptor to be had.
-    pub(crate) fn start(directory: Directory) -> io::Result<Self> {
+    pub(crate) fn start(mut directory: Directory) -> io::Result<Self> {
         let desk = Arc::new(Desk {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -124,8 +65,7 @@ impl Disk {
         });
         let theirs = Arc::clone(&desk);
         let thread = thread::Builder::new().name("disk".into()).spawn(move || {
-            theirs.write_all(&directory);
-            drop(directory.lock);
+            theirs.write_all(&mut directory);
         })?;
         Ok(Self {
             desk,
@@ -159,7 +99,7 @@ impl Desk {
     }
 
     /// Writes what is asked for until it is over and nothing is left.
-    fn write_all(&self, directory: &Directory) {
+    fn write_all(&self, directory: &mut Directory) {
         let mut is_failing = false;
         let mut state = self.lock();
         loop {
@@ -225,30 +165,10 @@ impl Drop for Disk {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
     use std::time::{Duration, Instant};
 
-    use super::{Directory, Disk, Done};
-
-    #[test]
-    fn the_last_state_is_there_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let directory = Directory::open(folder.path()).expect("free");
-        assert!(directory.load().expect("readable").is_none());
-        let taken = Directory::open(folder.path()).err().expect("it is locked");
-        assert_eq!(taken.kind(), ErrorKind::WouldBlock);
-        let disk = Disk::start(directory).expect("a thread");
-        for ticket in 1..=30u64 {
-            disk.persist(ticket, vec![u8::try_from(ticket).expect("small"); 100]);
-        }
-        until(&disk, |done| {
-            assert!(done.error.is_none());
-            done.ticket == Some(30)
-        });
-        drop(disk);
-        let again = Directory::open(folder.path()).expect("unlocked");
-        assert_eq!(again.load().expect("readable"), Some(vec![30; 100]));
-    }
+    use super::super::directory::{Directory, tests::obstruct};
+    use super::{Disk, Done};
 
     /// Waits for what is done.
     fn until(disk: &Disk, mut is_it: impl FnMut(&Done) -> bool) {
@@ -260,35 +180,41 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_and_tried_again() {
+    fn the_last_state_is_there_after_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let directory = Directory::open(folder.path()).expect("free");
+        let disk = Disk::start(directory).expect("a thread");
+        for ticket in 1..=30u64 {
+            disk.persist(ticket, vec![u8::try_from(ticket).expect("small"); 100]);
+        }
+        until(&disk, |done| {
+            assert!(done.error.is_none());
+            done.ticket == Some(30)
+        });
+        drop(disk);
+        let mut again = Directory::open(folder.path()).expect("unlocked");
+        assert_eq!(again.load().expect("readable"), Some(vec![30; 100]));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_and_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut directory = Directory::open(folder.path()).expect("free");
         directory.store(b"old").expect("written");
-        let in_the_way = folder.path().join(super::ASIDE_NAME);
-        std::fs::create_dir(&in_the_way).expect("made");
+        obstruct(folder.path(), true);
         let disk = Disk::start(directory).expect("a thread");
         disk.persist(1, b"new".to_vec());
         until(&disk, |done| {
             assert_eq!(done.ticket, None);
             done.error.is_some()
         });
-        std::fs::remove_dir(&in_the_way).expect("removed");
+        obstruct(folder.path(), false);
         until(&disk, |done| {
             assert!(done.error.is_none(), "said once");
             done.ticket == Some(1)
         });
         drop(disk);
-        let directory = Directory::open(folder.path()).expect("unlocked");
+        let mut directory = Directory::open(folder.path()).expect("unlocked");
         assert_eq!(directory.load().expect("readable"), Some(b"new".to_vec()));
-    }
-
-    #[test]
-    fn a_state_that_cannot_be_written_is_told() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let directory = Directory::open(folder.path()).expect("free");
-        directory.store(b"old").expect("written");
-        std::fs::create_dir(folder.path().join(super::ASIDE_NAME)).expect("in the way");
-        let _ = directory.store(b"new").expect_err("a folder is in the way");
-        assert_eq!(directory.load().expect("readable"), Some(b"old".to_vec()));
     }
 }

@@ -15,7 +15,7 @@
 //! acknowledgements.rs  who has it
 //! control.rs   the first core's extra duty: coordinator, membership
 //! prepare.rs   before the cores start
-//! disk.rs      what a node must not forget, persisted by a thread of its own
+//! disk.rs      what a node must not forget, persisted by a thread of its own; directory.rs: where
 //! ```
 
 mod acknowledgements;
@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod control;
 mod desk;
+mod directory;
 mod disk;
 mod forwards;
 mod gather;

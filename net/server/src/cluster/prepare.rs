@@ -11,7 +11,7 @@ use fulmar_cluster::{Incarnation, NodeId};
 use socket2::SockRef;
 
 use super::config::ClusterConfig;
-use super::disk::Directory;
+use super::directory::Directory;
 use super::state::State;
 use crate::listener::listen;
 
@@ -88,12 +88,13 @@ impl Prepared {
         let path = &config.directory;
         let refuse = |error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock => ClusterStartError::DirectoryInUse(path.clone()),
+            io::ErrorKind::InvalidData => ClusterStartError::NoState(path.clone()),
             _ => ClusterStartError::Directory {
                 path: path.clone(),
                 error,
             },
         };
-        let directory = Directory::open(path).map_err(refuse)?;
+        let mut directory = Directory::open(path).map_err(refuse)?;
         let mut state = match directory.load().map_err(refuse)? {
             Some(bytes) => {
                 State::decode(&bytes).ok_or_else(|| ClusterStartError::NoState(path.clone()))?
