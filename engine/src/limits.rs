@@ -46,8 +46,8 @@ pub const EVACUATED_BY_THE_WAY: usize = 48;
 /// Pages with free chunks among which the emptiest is chosen.
 pub const PARTIAL_PAGES_MAX: usize = 16;
 
-/// Untouched pages that are made resident at a time, and how few of them are left when the next are:
-/// 4 MiB, two huge pages. At 1 GB of new items a second that leaves 4 ms to do it in.
+/// Free pages that are kept resident: 4 MiB, two huge pages. At 1 GB of new items a second that leaves
+/// 4 ms to make more so.
 pub const AHEAD_PAGES: usize = 64;
 
 /// Pages that are kept free for the index and for classes without items.

@@ -57,7 +57,7 @@ impl Cache {
                 self.go_on_fitting();
                 return Ok(handle);
             }
-            if !self.give_up_page() {
+            if !self.give_up_page() && !self.slab.take_what_is_populated() {
                 return Err(StoreError::OutOfMemory);
             }
         }

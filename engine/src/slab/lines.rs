@@ -51,8 +51,8 @@ impl LineId {
 impl Slab {
     /// A page for the index; `place` is where the index keeps it.
     pub(crate) fn take_index_page(&mut self, place: u32) -> Option<u32> {
-        let page = self.pages.take_for_index()?;
         self.populate_ahead();
+        let page = self.pages.take_for_index()?;
         self.set_index_place(page, place);
         Some(page)
     }

@@ -9,17 +9,26 @@
 //!                       |  +------ take ------+                         |
 //!                       +--------------- take --------------------------+
 //! ```
-//! The first of the untouched pages may be made resident ahead of their use.
+//! Untouched pages are also made resident ahead of their use, a huge page's worth at a time: those are
+//! nobody's until that is done, and free and resident then.
 //!
 //! # Invariants
-//! 1. `resident = in use + free and resident + ahead`; only those can hold memory.
+//! 1. `resident = in use + free and resident + populating`; only those can hold memory.
 //! 2. A page in use has `used > 0` chunks, except between `take` and its first allocation.
 //! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one and the
-//!    index's in no list; a page that is not in use is in one pool list or above `untouched`.
+//!    index's in no list; a page that is not in use is in one pool list, populating or above
+//!    `untouched`.
 //! 4. `take` never makes `resident` exceed `resident_max`, nor takes one of the last `reserve` pages
 //!    below it; those are for the index and for who has nothing else.
 
+use std::ops::Range;
+
+use crate::limits::{AHEAD_PAGES, PAGE_BYTES};
 use crate::slab::classes::{CLASSES_COUNT, ClassId};
+use crate::slab::region::HUGE_PAGE_BYTES;
+
+/// Pages that are made resident together.
+const HUGE_PAGE_PAGES: usize = HUGE_PAGE_BYTES / PAGE_BYTES;
 
 /// No page, and no free chunk.
 pub(super) const NO_PAGE: u32 = u32::MAX;
@@ -86,10 +95,10 @@ pub(super) struct PageTable {
     resident_free: u32,
     clean: u32,
     untouched: usize,
-    /// Pages from `untouched` on that are resident, or being made so.
-    ahead: usize,
-    /// From which page on that was asked for the last time.
-    ahead_from: u32,
+    /// Pages that are being made resident.
+    populating: Range<u32>,
+    /// They are in the pool all the same.
+    is_populating_free: bool,
     in_use_count: usize,
     resident_count: usize,
     resident_max: usize,
@@ -113,8 +122,8 @@ impl PageTable {
             resident_free: NO_PAGE,
             clean: NO_PAGE,
             untouched: 0,
-            ahead: 0,
-            ahead_from: 0,
+            populating: 0..0,
+            is_populating_free: false,
             in_use_count: 0,
             resident_count: 0,
             resident_max: pages_count,
@@ -173,7 +182,7 @@ impl PageTable {
 
     /// Whether a page beyond the reserve can be had without one being given up.
     pub(super) fn has_free(&self) -> bool {
-        self.in_use_count + self.reserve < self.resident_max
+        self.in_use_count + self.withheld_count() + self.reserve < self.resident_max
             && self.resident_count <= self.resident_max
     }
 
@@ -237,8 +246,16 @@ impl PageTable {
         self.resident_count
     }
 
-    pub(super) fn ahead_count(&self) -> usize {
-        self.ahead
+    pub(super) fn untouched(&self) -> usize {
+        self.untouched
+    }
+
+    /// Pages that nobody may take, as they are being made resident.
+    pub(super) fn withheld_count(&self) -> usize {
+        match self.is_populating_free {
+            true => 0,
+            false => self.populating.len(),
+        }
     }
 
     pub(super) fn resident_max(&self) -> usize {
@@ -283,21 +300,19 @@ impl PageTable {
     }
 
     fn take_free(&mut self, kept: usize) -> Option<u32> {
-        if self.in_use_count + kept >= self.resident_max {
+        if self.in_use_count + self.withheld_count() + kept >= self.resident_max {
             return None;
         }
         let page = if self.resident_count <= self.resident_max && self.resident_free != NO_PAGE {
             let page = self.resident_free;
             self.resident_free = self.get(page).next;
             page
-        } else if self.ahead > 0 {
-            // Resident as it is, it makes nothing worse where too many pages are.
-            self.ahead -= 1;
-            self.take_untouched()
         } else if self.resident_count < self.resident_max {
             self.resident_count += 1;
             if self.clean == NO_PAGE {
-                self.take_untouched()
+                let page = number(self.untouched);
+                self.untouched += 1;
+                page
             } else {
                 let page = self.clean;
                 self.clean = self.get(page).next;
@@ -311,25 +326,47 @@ impl PageTable {
         Some(page)
     }
 
-    fn take_untouched(&mut self) -> u32 {
-        let page = number(self.untouched);
-        self.untouched += 1;
-        page
+    /// Withholds the next untouched huge page, if few free pages are resident and the limit allows: it is
+    /// to be made resident. What lies before it of one that was begun is left for who can't wait.
+    pub(super) fn start_populating(&mut self) -> Option<u32> {
+        debug_assert!(self.populating.is_empty());
+        let from = self.untouched.next_multiple_of(HUGE_PAGE_PAGES);
+        let end = from + HUGE_PAGE_PAGES;
+        let is_allowed = self.resident_count + HUGE_PAGE_PAGES <= self.resident_max;
+        let free_count = self.resident_count - self.in_use_count;
+        if free_count >= AHEAD_PAGES || !is_allowed || end > self.pages.len() {
+            return None;
+        }
+        for page in (number(self.untouched)..number(from)).rev() {
+            self.get_mut(page).next = std::mem::replace(&mut self.clean, page);
+        }
+        self.untouched = end;
+        self.resident_count += HUGE_PAGE_PAGES;
+        self.populating = number(from)..number(end);
+        Some(number(from))
     }
 
-    /// Counts so many more untouched pages as resident, as far as the limit allows, if fewer are; tells which:
-    /// they are to be made so.
-    pub(super) fn go_ahead(&mut self, pages_count: usize) -> std::ops::Range<u32> {
-        let from = self.untouched + self.ahead;
-        let allowed = self.resident_max.saturating_sub(self.resident_count);
-        let count = match self.ahead < pages_count {
-            true => pages_count.min(allowed).min(self.pages.len() - from),
-            false => 0,
-        };
-        self.ahead += count;
-        self.resident_count += count;
-        self.ahead_from = number(from);
-        self.ahead_from..number(from + count)
+    pub(super) fn is_populating(&self) -> bool {
+        !self.populating.is_empty()
+    }
+
+    /// What was withheld is resident.
+    pub(super) fn end_populating(&mut self) {
+        self.free_populating();
+        self.populating = 0..0;
+        self.is_populating_free = false;
+    }
+
+    /// Withholds nothing any longer; false if nothing was. Who touches it may wait.
+    pub(super) fn free_populating(&mut self) -> bool {
+        if self.withheld_count() == 0 {
+            return false;
+        }
+        for page in self.populating.clone().rev() {
+            self.get_mut(page).next = std::mem::replace(&mut self.resident_free, page);
+        }
+        self.is_populating_free = true;
+        true
     }
 
     /// Gives an empty page back to the pool. It stays resident.
@@ -364,24 +401,15 @@ impl PageTable {
     }
 
     /// A free page whose memory the caller gives back to the system now; none of those that just
-    /// become resident ahead of their use, if that `is_populating`. Breaks a promise.
-    pub(super) fn discard(&mut self, is_populating: bool) -> Option<u32> {
-        let page = if self.resident_free == NO_PAGE {
-            let last = self.ahead.checked_sub(1)?;
-            number(self.untouched + last)
-        } else {
-            self.resident_free
-        };
-        if is_populating && page >= self.ahead_from {
+    /// become resident. Breaks a promise.
+    pub(super) fn discard(&mut self) -> Option<u32> {
+        let page = self.resident_free;
+        if page == NO_PAGE || self.populating.contains(&page) {
             return None;
         }
-        if page == self.resident_free {
-            self.resident_free = self.get(page).next;
-            self.get_mut(page).next = self.clean;
-            self.clean = page;
-        } else {
-            self.ahead -= 1;
-        }
+        self.resident_free = self.get(page).next;
+        self.get_mut(page).next = self.clean;
+        self.clean = page;
         self.resident_count -= 1;
         self.promised_to = None;
         Some(page)
@@ -414,7 +442,7 @@ impl PageTable {
     }
 
     /// Pages that may have been in use.
-    pub(super) fn touched(&self) -> std::ops::Range<u32> {
+    pub(super) fn touched(&self) -> Range<u32> {
         0..number(self.untouched)
     }
 
@@ -450,7 +478,10 @@ impl PageTable {
                 continue;
             }
             let Some(class) = page.class else {
-                assert!(listed[index] != (index >= self.untouched), "page is lost");
+                let is_withheld =
+                    self.withheld_count() > 0 && self.populating.contains(&number(index));
+                let is_elsewhere = index >= self.untouched || is_withheld;
+                assert!(listed[index] != is_elsewhere, "page is lost");
                 assert!(page.used == 0);
                 continue;
             };
@@ -472,15 +503,15 @@ impl PageTable {
         assert_eq!(of_index, self.index_count, "pages of the index");
         assert_eq!(in_use, self.in_use_count, "pages in use");
         assert_eq!(
-            in_use + resident_free + self.ahead,
+            in_use + resident_free + self.withheld_count(),
             self.resident_count,
             "resident pages"
         );
         assert_eq!(
-            in_use + resident_free + clean,
+            in_use + resident_free + clean + self.withheld_count(),
             self.untouched,
             "pages are lost"
         );
-        assert!(self.untouched + self.ahead <= self.pages.len());
+        assert!(self.untouched <= self.pages.len());
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //! 1. `base .. base + bytes` is one live allocation (an anonymous private mapping; the heap under
-//!    Miri) at a multiple of 4 KiB, which ends when neither the region nor a `Populate` is left. The
-//!    region alone reads and writes it; a `Populate` only has the system make it resident.
+//!    Miri) at a multiple of `BASE_ALIGN`, which ends when neither the region nor a `Populate` is left.
+//!    The region alone reads and writes it; a `Populate` only has the system make it resident.
 //! 2. All of it is initialised at all times: fresh and discarded pages read as zero.
 //! 3. References given out borrow `self`, so the borrow checker keeps writes and reads apart.
 //! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
@@ -57,8 +57,10 @@ impl Span {
 // SAFETY: a span is a plain address (invariant 4); reading through it is the holder's unsafe act.
 unsafe impl Send for Span {}
 
+/// Size and alignment of a huge page where the processor has them.
+pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// What the arena's start is a multiple of.
-const BASE_ALIGN: usize = 4096;
+const BASE_ALIGN: usize = if cfg!(miri) { 4096 } else { HUGE_PAGE_BYTES };
 
 /// A type that bytes of the arena can be read and written as.
 ///
@@ -87,23 +89,22 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing of it changes while it is shared.
 unsafe impl Sync for Mapping {}
 
-/// Memory that was never touched, to be made resident before the cache needs it, on any thread: see
+/// A huge page that was never touched, to be made resident before the cache needs it, on any thread: see
 /// [`Cache::populate_by`](crate::Cache::populate_by).
 pub struct Populate {
     mapping: Arc<Mapping>,
     offset: usize,
-    bytes_count: usize,
 }
 
 impl Region {
-    /// What makes some bytes resident, elsewhere. None of them may be discarded while
-    /// [`is_populating`](Self::is_populating).
-    pub(super) fn populate(&self, offset: usize, bytes_count: usize) -> Populate {
-        self.check(offset, bytes_count);
+    /// What makes a huge page resident, elsewhere. Nothing of it may be discarded while
+    /// [`is_populating`](Self::is_populating); who touches it meanwhile may do all the work.
+    pub(super) fn populate(&self, offset: usize) -> Populate {
+        self.check(offset, HUGE_PAGE_BYTES);
+        assert!(offset.is_multiple_of(HUGE_PAGE_BYTES));
         Populate {
             mapping: Arc::clone(&self.mapping),
             offset,
-            bytes_count,
         }
     }
 
@@ -237,10 +238,8 @@ mod mapped {
     use rustix::io::Errno;
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-    use super::{Mapping, Populate, Region};
+    use super::{HUGE_PAGE_BYTES, Mapping, Populate, Region};
 
-    /// Size and alignment of a huge page where the processor has them.
-    const HUGE_PAGE_BYTES: usize = 2 << 20;
     /// Arenas from this size on ask for huge pages. Reads at random places then miss the
     /// translation caches far less, which costs as much as a cache miss or, in a virtual machine,
     /// several. Chunks are handed out from the arena's start, so at most one huge page is resident
@@ -252,18 +251,37 @@ mod mapped {
         pub(in super::super) fn new(bytes: usize) -> Result<Self, Errno> {
             let protection = ProtFlags::READ | ProtFlags::WRITE;
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            let mapped_bytes = bytes + HUGE_PAGE_BYTES;
             // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
-            let base = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, flags) }?;
-            let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
-            let advice = if bytes >= HUGE_ARENA_BYTES_MIN {
-                Advice::LinuxHugepage
-            } else {
-                Advice::LinuxNoHugepage
+            let mapped =
+                unsafe { mmap_anonymous(std::ptr::null_mut(), mapped_bytes, protection, flags) }?;
+            let before = mapped.addr().next_multiple_of(HUGE_PAGE_BYTES) - mapped.addr();
+            let unmap = |from: usize, to: usize| {
+                // SAFETY: within the mapping just made, or at its end.
+                let start = unsafe { mapped.byte_add(from) };
+                // SAFETY: nothing knows of these bytes yet; a mapping of no bytes is refused.
+                let _ = unsafe { munmap(start, to - from) };
             };
+            unmap(0, before);
+            unmap(before + bytes, mapped_bytes);
+            // SAFETY: `before` is within the mapping.
+            let base = unsafe { mapped.byte_add(before) };
+            let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+            let region = Self::of(Mapping { base, bytes });
+            let is_huge = region.is_huge();
+            region.advise_huge_pages(0, bytes, is_huge);
+            Ok(region)
+        }
+
+        fn advise_huge_pages(&self, offset: usize, bytes_count: usize, is_huge: bool) {
+            let advice = match is_huge {
+                true => Advice::LinuxHugepage,
+                false => Advice::LinuxNoHugepage,
+            };
+            let pointer = self.at(offset, bytes_count).as_ptr().cast();
             // A kernel without huge pages refuses the advice, which is as good.
-            // SAFETY: the range is the mapping just made; the advice doesn't change its content.
-            let _ = unsafe { madvise(base.as_ptr().cast(), bytes, advice) };
-            Ok(Self::of(Mapping { base, bytes }))
+            // SAFETY: in bounds as checked by `at`; the advice doesn't change the content.
+            let _ = unsafe { madvise(pointer, bytes_count, advice) };
         }
 
         /// Whether it asks for huge pages, each of which the system clears as a whole when it is first
@@ -272,19 +290,21 @@ mod mapped {
             self.bytes >= HUGE_ARENA_BYTES_MIN
         }
 
+        /// Has what wasn't touched yet, from here on, become resident in small pages, but for what a
+        /// `Populate` makes resident.
+        pub(in super::super) fn leave_huge_pages_to_populate(&mut self, from: usize) {
+            let from = from.next_multiple_of(HUGE_PAGE_BYTES).min(self.bytes);
+            self.advise_huge_pages(from, self.bytes - from, false);
+        }
+
         /// Keeps the system from making the huge page around a discarded range whole again: that
         /// would bring back memory that no chunk uses.
         fn break_huge_page(&self, offset: usize) {
-            if !self.is_huge() {
-                return;
+            if self.is_huge() {
+                let start = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+                let bytes_count = HUGE_PAGE_BYTES.min(self.bytes - start);
+                self.advise_huge_pages(start, bytes_count, false);
             }
-            let base = self.base.as_ptr().addr();
-            let start = (base + offset) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-            let end = (start + HUGE_PAGE_BYTES).min(base + self.bytes) - base;
-            let start = start.saturating_sub(base);
-            let pointer = self.at(start, end - start).as_ptr().cast();
-            // SAFETY: in bounds as checked by `at`; the advice doesn't change the content.
-            let _ = unsafe { madvise(pointer, end - start, Advice::LinuxNoHugepage) };
         }
 
         /// Gives memory back to the system; it reads as zero afterwards.
@@ -299,21 +319,21 @@ mod mapped {
     }
 
     impl Populate {
+        #[cfg(test)]
+        pub(in super::super) const fn offset(&self) -> usize {
+            self.offset
+        }
+
         /// Makes the memory resident; how long that takes is the system's affair. A system that does not
         /// know how (Linux before 5.14) leaves it to be touched.
         pub fn run(self) {
-            let Self {
-                mapping,
-                offset,
-                bytes_count,
-            } = self;
-            // A huge page at a time: the system lets nobody change its mappings meanwhile.
-            for at in (0..bytes_count).step_by(HUGE_PAGE_BYTES) {
-                let count = HUGE_PAGE_BYTES.min(bytes_count - at);
-                // SAFETY: inside the mapping, as checked by `populate`.
-                let pointer = unsafe { mapping.base.add(offset + at) }.as_ptr().cast();
+            // SAFETY: inside the mapping, as checked by `populate`.
+            let pointer = unsafe { self.mapping.base.add(self.offset) }
+                .as_ptr()
+                .cast();
+            for advice in [Advice::LinuxHugepage, Advice::LinuxPopulateWrite] {
                 // SAFETY: the mapping is alive (1), and the advice doesn't change its content.
-                let _ = unsafe { madvise(pointer, count, Advice::LinuxPopulateWrite) };
+                let _ = unsafe { madvise(pointer, HUGE_PAGE_BYTES, advice) };
             }
         }
     }
@@ -354,6 +374,8 @@ mod heap {
             false
         }
 
+        pub(in super::super) fn leave_huge_pages_to_populate(&mut self, _from: usize) {}
+
         pub(in super::super) fn discard(&mut self, offset: usize, bytes_count: usize) {
             self.bytes_mut(offset, bytes_count).fill(0);
         }
@@ -375,6 +397,34 @@ mod heap {
 #[cfg(test)]
 mod tests {
     use super::Region;
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_touch_makes_a_small_page_resident_and_populate_a_huge_one() {
+        use std::os::unix::fs::FileExt;
+
+        use super::HUGE_PAGE_BYTES;
+
+        let page_bytes = rustix::param::page_size();
+        let mut region = Region::new(64 << 20).expect("address space");
+        region.leave_huge_pages_to_populate(1);
+        region.bytes_mut(3 * HUGE_PAGE_BYTES, 1).fill(1);
+        region.populate(2 * HUGE_PAGE_BYTES).run();
+
+        let mut entries = vec![0; region.len() / page_bytes * 8];
+        let first = region.span(0, 1).as_ptr().addr() / page_bytes * 8;
+        std::fs::File::open("/proc/self/pagemap")
+            .and_then(|map| map.read_exact_at(&mut entries, first as u64))
+            .expect("Linux");
+        // Bit 63 of a page's entry: it is resident.
+        let is_resident = |page: &usize| entries[page * 8 + 7] & 0x80 != 0;
+        let resident: Vec<_> = (0..region.len() / page_bytes).filter(is_resident).collect();
+        let populated = 2 * HUGE_PAGE_BYTES / page_bytes..3 * HUGE_PAGE_BYTES / page_bytes;
+        assert_eq!(
+            resident,
+            (populated.start..=populated.end).collect::<Vec<_>>()
+        );
+    }
 
     #[test]
     fn discarded_bytes_read_as_zero() {

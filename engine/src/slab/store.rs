@@ -18,7 +18,7 @@
 use rustix::io::Errno;
 
 use crate::item::{Kind, Meta};
-use crate::limits::{AHEAD_PAGES, PAGE_BYTES};
+use crate::limits::PAGE_BYTES;
 use crate::slab::classes::ClassId;
 use crate::slab::handle::{HANDLE_UNIT, Handle};
 use crate::slab::pages::{NO_CHUNK, Page, PageTable};
@@ -57,25 +57,36 @@ impl Slab {
     /// Has pages made resident by somebody else before they are needed, if they are cleared many at a
     /// time.
     pub(crate) fn populate_by(&mut self, populator: Box<dyn FnMut(Populate) + Send>) {
-        self.populator = self.region.is_huge().then_some(populator);
-        self.populate_ahead();
+        if self.region.is_huge() {
+            let untouched = self.pages.untouched() * PAGE_BYTES;
+            self.region.leave_huge_pages_to_populate(untouched);
+            self.populator = Some(populator);
+            self.populate_ahead();
+        }
     }
 
-    /// Keeps some untouched pages resident. Called where a page was taken.
+    /// Keeps some free pages resident. Called where a page is to be taken.
     pub(super) fn populate_ahead(&mut self) {
-        let Some(populator) = &mut self.populator else {
-            return;
-        };
-        if self.region.is_populating() {
-            return;
+        self.see_what_is_populated();
+        while let Some(populator) = &mut self.populator
+            && !self.pages.is_populating()
+            && let Some(page) = self.pages.start_populating()
+        {
+            populator(self.region.populate(page_offset(page)));
+            self.see_what_is_populated();
         }
-        let pages = self.pages.go_ahead(AHEAD_PAGES);
-        if !pages.is_empty() {
-            populator(
-                self.region
-                    .populate(page_offset(pages.start), pages.len() * PAGE_BYTES),
-            );
+    }
+
+    fn see_what_is_populated(&mut self) {
+        if self.pages.is_populating() && !self.region.is_populating() {
+            self.pages.end_populating();
         }
+    }
+
+    /// Lets pages be taken that are not yet resident, though whoever touches them may wait for the
+    /// system; false if there are none.
+    pub(crate) fn take_what_is_populated(&mut self) -> bool {
+        self.pages.free_populating()
     }
 
     /// Keeps so many pages free for the index and for `allocate_reserved`.
@@ -90,9 +101,8 @@ impl Slab {
         let page = match self.pages.partial(class) {
             Some(page) => page,
             None => {
-                let page = self.pages.take(class)?;
                 self.populate_ahead();
-                page
+                self.pages.take(class)?
             }
         };
         Some(self.allocate_in(page, class))
@@ -101,8 +111,8 @@ impl Slab {
     /// As `allocate` where that finds none, with a page of the reserve.
     pub(crate) fn allocate_reserved(&mut self, class: ClassId) -> Option<Handle> {
         debug_assert!(self.pages.partial(class).is_none());
-        let page = self.pages.take_reserved(class)?;
         self.populate_ahead();
+        let page = self.pages.take_reserved(class)?;
         Some(self.allocate_in(page, class))
     }
 
@@ -299,9 +309,9 @@ impl Slab {
         self.pages.resident_count()
     }
 
-    /// Pages that were never in use and are resident.
-    pub(crate) fn ahead_count(&self) -> usize {
-        self.pages.ahead_count()
+    /// Pages that are being made resident.
+    pub(crate) fn populating_count(&self) -> usize {
+        self.pages.withheld_count()
     }
 
     /// Whether more pages are in use than should be, so that the reserve isn't whole, or more than
@@ -325,9 +335,10 @@ impl Slab {
 
     /// Gives free pages above the limit back to the system; tells how many more pages must go.
     pub(crate) fn trim(&mut self) -> usize {
+        self.see_what_is_populated();
         let max = self.pages.resident_max();
         while self.pages.resident_count() > max {
-            let Some(page) = self.pages.discard(self.region.is_populating()) else {
+            let Some(page) = self.pages.discard() else {
                 break;
             };
             self.region.discard(page_offset(page), PAGE_BYTES);
@@ -490,8 +501,10 @@ const fn low_half(word: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::{AHEAD_PAGES, Populate, Slab};
+    use super::{PAGE_BYTES, Populate, Slab};
     use crate::item::Meta;
+    use crate::limits::AHEAD_PAGES;
+    use crate::slab::region::HUGE_PAGE_BYTES;
     use crate::slab::{ClassId, Handle};
 
     fn take_all(slab: &mut Slab, class: ClassId) -> Vec<Handle> {
@@ -551,58 +564,58 @@ mod tests {
 
     #[test]
     #[cfg(not(miri))]
-    fn pages_are_populated_ahead_and_given_back_unless_they_just_become_resident() {
-        let pages_count = 20 * AHEAD_PAGES;
+    fn pages_are_populated_ahead_and_nobody_gets_them_meanwhile() {
+        let at_once = HUGE_PAGE_BYTES / PAGE_BYTES;
+        let pages_count = 20 * AHEAD_PAGES + 5;
         let mut slab = Slab::new(pages_count).expect("address space");
         let (sender, begun) = std::sync::mpsc::channel::<Populate>();
         slab.populate_by(Box::new(move |populate| {
             sender.send(populate).expect("the test listens");
         }));
         let first = begun.try_recv().expect("the first pages");
-        assert_eq!(slab.ahead_count(), AHEAD_PAGES);
         let class = ClassId::SEGMENT_LARGE;
-        let mut handles: Vec<_> = (0..AHEAD_PAGES + 3)
+        let page = |handle: Handle| handle.offset() / PAGE_BYTES;
+        let mut handles: Vec<_> = (0..at_once + 3)
             .map(|_| take_one(&mut slab, class).expect("there are pages"))
             .collect();
-        slab.check_integrity();
-        assert_eq!(
-            (slab.ahead_count(), slab.resident_count()),
-            (0, handles.len())
-        );
+        assert!(handles.iter().all(|&handle| page(handle) >= at_once));
         assert!(begun.try_recv().is_err(), "one at a time");
+        assert_eq!(slab.resident_count(), handles.len() + at_once);
+        slab.check_integrity();
 
         slab.free(handles.remove(5));
-        slab.set_resident_max(AHEAD_PAGES);
-        assert_eq!(
-            slab.resident_count(),
-            AHEAD_PAGES + 3,
-            "it may just become resident"
-        );
-        first.run();
+        slab.set_resident_max(at_once);
+        assert_eq!(slab.resident_count(), handles.len() + at_once);
         slab.set_resident_max(pages_count);
-        handles.push(take_one(&mut slab, class).expect("what was freed"));
+        first.run();
+        handles.push(take_one(&mut slab, class).expect("one that is resident"));
+        assert_eq!(page(*handles.last().expect("one")), 0);
         let second = begun.try_recv().expect("the next pages");
-        assert_eq!(slab.ahead_count(), AHEAD_PAGES);
+        assert_eq!(second.offset(), 3 * HUGE_PAGE_BYTES, "two were begun");
         slab.check_integrity();
 
-        slab.set_resident_max(handles.len() + 1);
-        assert_eq!(slab.ahead_count(), AHEAD_PAGES, "they just become resident");
-        handles.push(take_one(&mut slab, class).expect("one that is resident already"));
-        assert_eq!(take_one(&mut slab, class), None);
+        slab.set_resident_max(slab.resident_count());
+        while let Some(handle) = take_one(&mut slab, class) {
+            handles.push(handle);
+        }
+        assert_eq!(slab.resident_count(), handles.len() + at_once);
+        assert!(!slab.has_free_page());
+        assert!(slab.take_what_is_populated(), "rather than fail");
+        assert!(!slab.take_what_is_populated());
+        handles.push(take_one(&mut slab, class).expect("one that is not resident"));
+        slab.set_resident_max(handles.len());
+        assert_eq!(slab.trim(), at_once - 1, "they just become resident");
+        slab.check_integrity();
         drop(second);
         assert_eq!(slab.trim(), 0);
-        assert_eq!(
-            (slab.ahead_count(), slab.resident_count()),
-            (0, handles.len())
-        );
-        slab.check_integrity();
+        assert_eq!(slab.resident_count(), handles.len());
+
         slab.set_resident_max(pages_count);
-        handles.extend(std::iter::from_fn(|| take_one(&mut slab, class)));
+        while let Some(handle) = take_one(&mut slab, class) {
+            handles.push(handle);
+            drop(begun.try_recv());
+        }
         assert_eq!(handles.len(), pages_count);
-        assert_eq!(
-            (slab.ahead_count(), slab.resident_count()),
-            (0, pages_count)
-        );
         slab.check_integrity();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The system clears memory when it is first touched, huge pages 2 MiB at a time, which takes a core 0.2 ms
 //! and, where a hypervisor has to find the memory first, up to 9 ms. Here no client waits for it: cores that
-//! want to run go first.
+//! want to run go first, and take small pages where they need memory sooner.
 
 use std::{io, thread};
 
