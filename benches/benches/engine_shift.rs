@@ -1,6 +1,6 @@
 //! What becomes of the cache when the sizes of what is written change: how many items it holds after
-//! one turnover of its memory, against a cache that never held anything else, and how far apart the
-//! ages of the oldest items of each size are.
+//! one turnover of its memory, against what a cache that never held anything else holds on average, and
+//! how far apart the ages of the oldest items of each size are.
 //!
 //! `cargo bench -p fulmar-benches --bench engine_shift`. Every key is written once and never read, so
 //! an item's age is its key's distance from the newest. Run as a test it uses 8 MiB.
@@ -38,6 +38,9 @@ const HEAVY: Mix = &[
     (20_000, 10),
 ];
 
+/// How often a steady cache's items are counted within a turn.
+const SAMPLES: usize = 16;
+
 struct Subject {
     cache: Cache,
     memory_bytes: usize,
@@ -66,9 +69,13 @@ impl Subject {
 
     /// Writes items of a mix until their keys and values come to so many turns of the memory.
     fn turn_over(&mut self, mix: Mix, turns: usize) -> Outcome {
+        self.write(mix, self.memory_bytes * turns)
+    }
+
+    /// Writes items of a mix until their keys and values come to so many bytes.
+    fn write(&mut self, mix: Mix, mut bytes_left: usize) -> Outcome {
         let weights: u32 = mix.iter().map(|&(_, weight)| weight).sum();
         let value = vec![7; 20_000];
-        let mut bytes_left = self.memory_bytes * turns;
         let (first, start, mut slowest) = (self.next, Instant::now(), 0);
         while bytes_left > 0 {
             let mut draw = self.rng.random_range(0..weights);
@@ -94,6 +101,16 @@ impl Subject {
             micros_per_set: start.elapsed().as_secs_f64() * 1e6 / sets as f64,
             slowest_micros: slowest,
         }
+    }
+
+    /// How many items are held on average over a turn, when nothing but this mix was ever written; the least
+    /// and the most beside it. A page that the smallest sizes have more is already two items in a hundred.
+    fn steady(&mut self, mix: Mix) -> (u64, u64, u64) {
+        self.turn_over(mix, 3);
+        let samples = [(); SAMPLES].map(|()| self.write(mix, self.memory_bytes / SAMPLES).items);
+        let least = samples.into_iter().min().expect("samples");
+        let most = samples.into_iter().max().expect("samples");
+        (samples.iter().sum::<u64>() / SAMPLES as u64, least, most)
     }
 
     /// The age of the oldest items of the size whose oldest are oldest, over that of the size whose
@@ -163,7 +180,16 @@ fn shift(memory_bytes: usize, eviction: Eviction) {
         [("broad", BROAD), ("heavy", HEAVY)],
     ] {
         let subject = || Subject::new(memory_bytes, eviction);
-        let fresh = [from.1, to.1].map(|mix| subject().turn_over(mix, 3).items);
+        let fresh = [from, to].map(|(name, mix)| {
+            let (mean, least, most) = subject().steady(mix);
+            let percent = |items: u64| items as f64 * 100.0 / mean as f64;
+            println!(
+                "| {name}, fresh | 3 to 4 | {mean} | {:.1} to {:.1} % | | | |",
+                percent(least),
+                percent(most)
+            );
+            mean
+        });
         let mut subject = subject();
         for (turns, (name, mix), fresh) in [
             (3, from, fresh[0]),
@@ -190,7 +216,7 @@ fn main() {
         .expect("64 bits")
         .max(8 << 20);
     println!(
-        "{} MiB; fresh: three turns over the memory with nothing else",
+        "{} MiB; fresh: the mean over the fourth turn of the memory with nothing else",
         memory_bytes >> 20
     );
     for eviction in [Eviction::Lru, Eviction::S3Fifo] {
