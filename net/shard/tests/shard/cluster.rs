@@ -347,7 +347,8 @@ fn info_tells_what_is_served_and_heard() {
     let info = ask(&mut node, &mut client(), "CLUSTER INFO");
     let expected = "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:40\r\n\
                     cluster_slots_pfail:16344\r\ncluster_slots_fail:0\r\ncluster_known_nodes:3\r\n\
-                    cluster_size:2\r\ncluster_current_epoch:7\r\ncluster_my_epoch:5\r\n";
+                    cluster_size:2\r\ncluster_current_epoch:7\r\ncluster_my_epoch:5\r\n\
+                    cluster_provisional:0\r\n";
     assert_eq!(info, format!("${}\r\n{expected}\r\n", expected.len()));
     let info = ask(&mut node, &mut client(), "INFO server replication cluster");
     for field in [
@@ -416,6 +417,7 @@ fn a_minority_that_refuses_writes_says_so() {
     let mut node = node_with(Some(view));
     let info = ask(&mut node, &mut client(), "CLUSTER INFO");
     assert!(info.contains("cluster_state:fail\r\n"));
+    assert!(info.contains("cluster_provisional:1\r\n"));
     let info = ask(&mut node, &mut client(), "INFO cluster");
     assert!(info.contains("cluster_provisional:1\r\n"));
 }

@@ -29,7 +29,14 @@ impl ClusterView {
         write!(out, "cluster_size:{size}\r\n")?;
         write!(out, "cluster_current_epoch:{}\r\n", self.topology.epoch().0)?;
         let own_epoch = self.config_epoch(self.own);
-        write!(out, "cluster_my_epoch:{}\r\n", own_epoch.0)
+        write!(out, "cluster_my_epoch:{}\r\n", own_epoch.0)?;
+        self.write_provisional(out)
+    }
+
+    /// Whether it acts without a quorum: what it says of the cluster may be void.
+    fn write_provisional(&self, out: &mut String) -> fmt::Result {
+        let is_provisional = u8::from(self.status.is_provisional);
+        write!(out, "cluster_provisional:{is_provisional}\r\n")
     }
 
     /// The fields of INFO's section on replication. A follower's lag is what a failover to it would
@@ -106,8 +113,7 @@ impl ClusterView {
         write!(out, "cluster_node_id:{}\r\n", self.own)?;
         write!(out, "cluster_epoch:{}\r\n", self.topology.epoch().0)?;
         write!(out, "cluster_ready:{}\r\n", u8::from(self.status.is_ready))?;
-        let is_provisional = u8::from(self.status.is_provisional);
-        write!(out, "cluster_provisional:{is_provisional}\r\n")?;
+        self.write_provisional(out)?;
         write!(out, "cluster_members:{}\r\n", self.members.len())?;
         write!(out, "cluster_members_heard:{heard}\r\n")?;
         write!(out, "cluster_ranges_primary:{primaries}\r\n")?;
