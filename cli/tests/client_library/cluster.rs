@@ -7,7 +7,9 @@ use std::sync::MutexGuard;
 use tempfile::{TempDir, tempdir};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::between::Between;
 use crate::nodes::{Node, alone, can_serve, free_port};
+use crate::proxy::Proxy;
 
 /// Nodes that have all their copies. Its fields are dropped in order: the nodes before their directory.
 pub(crate) struct Cluster {
@@ -24,21 +26,45 @@ impl Cluster {
 
     /// One node for each element; clients are told the address that it has, if any.
     pub(crate) fn start_announced(announced: &[Option<String>]) -> Option<Self> {
-        if !can_serve() {
-            return None;
-        }
-        let alone = alone();
-        let directory = tempdir().expect("a directory");
-        let mut cluster = Self {
-            nodes: Vec::new(),
-            directory,
-            _alone: alone,
-        };
+        let mut cluster = Self::empty()?;
         for announced in announced {
             cluster.add(announced.as_deref());
         }
         cluster.wait_until_whole();
         Some(cluster)
+    }
+
+    /// One node for each proxy, which is where clients are told that it is; the nodes speak to each other through
+    /// what lies between them.
+    pub(crate) fn start_between(between: &Between, proxies: &[Proxy]) -> Option<Self> {
+        let mut cluster = Self::empty()?;
+        for (index, proxy) in proxies.iter().enumerate() {
+            let (announced, join) = (proxy.address(), between.join_address(0));
+            let mut flags = vec!["--announce", &announced];
+            if index > 0 {
+                flags.extend(["--join", &join]);
+            }
+            let node = Node::start_with(cluster.directory(), between.port(index), None, &flags);
+            proxy.lead_to(node.port);
+            cluster.nodes.push(node);
+        }
+        cluster.wait_until_whole();
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            between.name(index, node_id(node));
+        }
+        Some(cluster)
+    }
+
+    fn empty() -> Option<Self> {
+        if !can_serve() {
+            return None;
+        }
+        let alone = alone();
+        Some(Self {
+            nodes: Vec::new(),
+            directory: tempdir().expect("a directory"),
+            _alone: alone,
+        })
     }
 
     /// Starts one more.
@@ -88,8 +114,8 @@ pub(crate) fn address(node: &Node) -> String {
     format!("127.0.0.1:{}", node.port)
 }
 
-/// A number of one node's INFO; 0 if it has none.
-pub(crate) fn number(node: &Node, section: &str, name: &str) -> u64 {
+/// A field of one node's INFO, if it has it.
+fn field(node: &Node, section: &str, name: &str) -> Option<String> {
     let mut info = redis::cmd("INFO");
     let text: String = info
         .arg(section)
@@ -97,9 +123,20 @@ pub(crate) fn number(node: &Node, section: &str, name: &str) -> u64 {
         .expect("answered");
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let value = value.map(|value| value.trim_start_matches("calls="));
-    let digits = value.and_then(|value| value.split(',').next());
+    value.map(str::to_owned)
+}
+
+/// A number of one node's INFO; 0 if it has none.
+pub(crate) fn number(node: &Node, section: &str, name: &str) -> u64 {
+    let value = field(node, section, name).unwrap_or_default();
+    let digits = value.trim_start_matches("calls=").split(',').next();
+    let digits = digits.filter(|digits| !digits.is_empty());
     digits.map_or(0, |digits| digits.parse().expect("a number"))
+}
+
+fn node_id(node: &Node) -> u64 {
+    let digits = field(node, "cluster", "cluster_node_id").expect("a node has one");
+    u64::from_str_radix(&digits, 16).expect("16 digits")
 }
 
 /// A runtime as an application has one.

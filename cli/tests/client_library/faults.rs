@@ -1,4 +1,4 @@
-//! A thousand who call while nodes are killed, paused, cut off and replaced.
+//! A thousand who call while nodes are killed, paused, replaced, and cut off from them or from each other.
 //!
 //! What must hold: nobody waits beyond the time-out or gets another's reply, all are served again after a fault,
 //! no increment is applied twice, and no connection is left behind.
@@ -11,10 +11,11 @@ use fulmar_client::{Client, Options, blocking};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
+use crate::between::{Between, HOST};
 use crate::cluster::{Cluster, is_long, number, runtime};
 use crate::nodes::Node;
 use crate::proxy::{Path, Proxy};
-use crate::workers::{Summary, Worker, count_stuck, key};
+use crate::workers::{ANY_LOST, Summary, Worker, count_stuck, key};
 
 const WORKERS: usize = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,6 +25,10 @@ const SLACK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
 /// For all to be served again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For a write to be replicated.
+const REPLICATED: Duration = Duration::from_millis(500);
+/// For all to leave a node that the others do not hear: it serves a branch.
+const LEFT: Duration = Duration::from_secs(4);
 
 fn fault_time() -> Duration {
     Duration::from_millis(if is_long() { 20_000 } else { 1_200 })
@@ -70,7 +75,7 @@ impl Crowd {
                     workers[index].note(started, &number, true);
                     number
                         .iter()
-                        .for_each(|&number| workers[index].check_reply(number, false));
+                        .for_each(|&number| workers[index].check_reply(number, ANY_LOST));
                     let started = Instant::now();
                     let own = client.get(name(index)).await;
                     workers[index].note(started, &own, false);
@@ -112,6 +117,11 @@ impl Crowd {
         assert!(longest < TIMEOUT + SLACK, "{longest:?}");
     }
 
+    /// What each worker's confirmed increments come to.
+    fn added(&self) -> Vec<i64> {
+        self.workers.iter().map(Worker::added).collect()
+    }
+
     async fn stop(mut self) -> Arc<Vec<Worker>> {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(task) = self.tasks.join_next().await {
@@ -126,8 +136,13 @@ fn epochs(cluster: &Cluster) -> u64 {
     cluster.sum("cluster", "cluster_epoch")
 }
 
-/// Compares each worker's number with what it was told.
-async fn check_numbers(client: &Client, workers: &[Worker], is_kept: bool) {
+/// Compares each worker's number with what it was told, of which so much may be lost; how much is, at least.
+async fn check_numbers(
+    client: &Client,
+    workers: &[Worker],
+    lost_max: impl Fn(usize) -> i64,
+) -> i64 {
+    let mut lost = 0;
     for (index, worker) in workers.iter().enumerate() {
         let value = client.get(key(index)).await;
         let value = value.as_ref().unwrap_or_else(|error| panic!("{error}"));
@@ -136,8 +151,10 @@ async fn check_numbers(client: &Client, workers: &[Worker], is_kept: bool) {
             .expect("digits")
             .parse()
             .expect("a number");
-        worker.check_reply(number, is_kept);
+        worker.check_reply(number, lost_max(index));
+        lost += (worker.added() - number).max(0);
     }
+    lost
 }
 
 fn connections(node: &Node) -> u64 {
@@ -197,7 +214,8 @@ fn paths_that_lose_replies_or_are_cut_lose_no_write_and_apply_none_twice() {
         // On a machine that is too busy for them, nodes take over from each other.
         let is_kept = epochs(&cluster) == epochs_before;
         eprintln!("nothing can be lost: {is_kept}");
-        check_numbers(&client, &workers, is_kept).await;
+        let lost_max = if is_kept { 0 } else { ANY_LOST };
+        check_numbers(&client, &workers, |_| lost_max).await;
         drop(client);
         wait_until_connections_are_at_most(&cluster, 0).await;
     });
@@ -238,13 +256,57 @@ fn nodes_that_stand_still_die_and_are_replaced_apply_nothing_twice() {
             .await;
 
         let workers = crowd.stop().await;
-        check_numbers(&client, &workers, false).await;
+        check_numbers(&client, &workers, |_| ANY_LOST).await;
         // Two for each role that is used: routed, and plain for hot keys.
         wait_until_connections_are_at_most(&cluster, 4).await;
         drop(client);
         wait_until_connections_are_at_most(&cluster, 0).await;
     });
     threads(&cluster);
+}
+
+#[test]
+fn a_node_that_the_others_do_not_hear_is_left_and_only_what_it_had_alone_is_lost() {
+    runtime().block_on(async {
+        let between = Between::start(3).await;
+        let proxies = [
+            Proxy::start_at(HOST).await,
+            Proxy::start_at(HOST).await,
+            Proxy::start_at(HOST).await,
+        ];
+        let cluster = tokio::task::block_in_place(|| Cluster::start_between(&between, &proxies));
+        let Some(mut cluster) = cluster else {
+            return;
+        };
+        let seeds = proxies.iter().map(Proxy::address);
+        let client = Client::connect_with(seeds, options())
+            .await
+            .expect("it answers");
+        let crowd = Crowd::start(&client).await;
+        crowd.wait_until_all_are_served("start").await;
+
+        let replicated = crowd.added();
+        tokio::time::sleep(REPLICATED).await;
+        between.cut_off(1);
+        tokio::time::sleep(LEFT).await;
+        let left = crowd.added();
+        tokio::time::sleep(fault_time()).await;
+        crowd
+            .wait_until_all_are_served("a node cut off from the others, and still is")
+            .await;
+        wait_until_connections_are_at_most(&cluster, 4).await;
+        between.heal();
+        tokio::task::block_in_place(|| cluster.wait_until_whole());
+        crowd.wait_until_all_are_served("together again").await;
+
+        let workers = crowd.stop().await;
+        let lost_max = |worker: usize| left[worker] - replicated[worker];
+        let at_risk: i64 = (0..WORKERS).map(lost_max).sum();
+        let lost = check_numbers(&client, &workers, lost_max).await;
+        eprintln!("{lost} increments lost, of {at_risk} confirmed before all had left");
+        drop(client);
+        wait_until_connections_are_at_most(&cluster, 0).await;
+    });
 }
 
 /// A thousand threads while a node stands still and goes on.
@@ -278,6 +340,6 @@ fn threads(cluster: &Cluster) {
     let longest = summary.longest;
     assert!(longest < TIMEOUT + SLACK, "{longest:?}");
     for (index, worker) in workers.iter().enumerate() {
-        worker.check_reply(client.increment(key(index), 0).expect("answered"), false);
+        worker.check_reply(client.increment(key(index), 0).expect("answered"), ANY_LOST);
     }
 }

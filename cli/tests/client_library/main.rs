@@ -3,6 +3,7 @@
 //! The runs are short; `FULMAR_LONG=1` makes the faults last longer. What is measured is printed with
 //! `--nocapture`.
 
+mod between;
 mod cluster;
 mod counters;
 mod faults;

@@ -1,7 +1,7 @@
 //! What lies between a client and a node: a path that can be cut, or that loses replies.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,7 +40,12 @@ struct State {
 impl Proxy {
     /// A path to nowhere yet.
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// One at another of the addresses of loopback.
+    pub(crate) async fn start_at(host: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             node_port: AtomicU16::new(0),

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use fulmar_client::Result;
 
+/// A failover loses what was not replicated.
+pub(crate) const ANY_LOST: i64 = i64::MAX;
+
 /// One who calls.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
-    /// Increments that were confirmed.
     added: AtomicI64,
     /// Increments that may have been applied.
     doubtful: AtomicI64,
@@ -50,20 +52,20 @@ impl Worker {
         }
     }
 
-    /// Checks what the server said the number is now. `is_kept`: no failover can have lost increments.
-    pub(crate) fn check_reply(&self, number: i64, is_kept: bool) {
-        let (low, high) = self.bounds();
+    /// Checks what the server said the number is now. At most so many that were confirmed may be lost.
+    pub(crate) fn check_reply(&self, number: i64, lost_max: i64) {
+        let low = self.added();
+        let high = low + self.doubtful.load(Ordering::Relaxed);
         assert!(number <= high, "{number} of {low} to {high}: applied twice");
         assert!(
-            !is_kept || number >= low,
-            "{number} of {low} to {high}: lost, or another's reply"
+            number >= low - lost_max,
+            "{number} of {low} to {high}: more than {lost_max} lost, or another's reply"
         );
     }
 
-    /// What its number may be if nothing was lost by a failover, and at most.
-    pub(crate) fn bounds(&self) -> (i64, i64) {
-        let added = self.added.load(Ordering::Relaxed);
-        (added, added + self.doubtful.load(Ordering::Relaxed))
+    /// Increments that were confirmed.
+    pub(crate) fn added(&self) -> i64 {
+        self.added.load(Ordering::Relaxed)
     }
 }
 

@@ -3,10 +3,12 @@
 //! A refresh asks one node after the other, known ones and seeds by turns, without waiting long for any: the
 //! first map of the same cluster that is not older than the one at hand is taken. Seeds' names are resolved
 //! each time, while known nodes are asked, so that a cluster all of whose addresses changed is found again by
-//! them. A map of another cluster, to which an address was given meanwhile, is taken if nobody has one of ours.
+//! them. A map of another cluster, to which an address was given meanwhile, is taken if nobody has one of ours;
+//! so is that of a node without a quorum, which is cut off from the others or serves a branch.
 //!
 //! Refreshes are made by one task, when someone asks for one, a connection ended, or an interval has passed,
-//! and with a pause between them that grows while nothing changes.
+//! and with a pause between them that grows while nothing changes. Between them a node is asked now and then
+//! whether the map is old: one that is cut off from the others, and not from here, answers as if all were well.
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -32,6 +34,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// When a map that did not change on trouble is asked for again, at the latest.
 const DECISION_TIME: Duration = Duration::from_secs(2);
+/// Between two looks whether the map is old.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Addresses that are asked in one refresh.
 const ASKED_MAX: usize = 256;
 
@@ -94,7 +98,11 @@ impl Discovery {
         let mut pause = PAUSE_MIN;
         let mut wait = self.options.refresh_interval;
         loop {
-            let is_wanted = timeout(wait, self.wanted.notified()).await.is_ok();
+            let is_wanted = tokio::select! {
+                () = self.wanted.notified() => true,
+                () = sleep(wait) => false,
+                () = self.look_until_old() => false,
+            };
             let has_changed = self.refresh().await;
             pause = if has_changed {
                 PAUSE_MIN
@@ -110,6 +118,27 @@ impl Discovery {
             };
             wait = wait.min(self.options.refresh_interval);
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Asks one node after the other, for as long as the map at hand is what it has.
+    async fn look_until_old(&self) {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let map = self.map();
+            // A server without a cluster has no other map.
+            let asked = map.any_node().filter(|_| map.epoch() > 0);
+            let Some(node) = asked else { continue };
+            let standing = timeout(self.options.reply_timeout, async {
+                let connection = self.nodes.pool(node, Role::Routed).connection().await;
+                let info = query(&connection.ok()?, "INFO").await;
+                Some(Standing::of(info))
+            });
+            if let Ok(Some(standing)) = standing.await
+                && (standing.epoch > map.epoch() || !standing.has_quorum)
+            {
+                return;
+            }
         }
     }
 
@@ -133,9 +162,14 @@ impl Discovery {
     }
 }
 
-/// The first map that is of the old one's cluster and as new; else the newest of that cluster, else of another,
-/// which has the addresses now. If nobody has any: why one of them has none.
-async fn find(seeds: &[Name], old: Option<&Topology>, nodes: &Nodes, options: &Options) -> Answer {
+/// The first map that is of the old one's cluster and as new; else the newest of that cluster, of those who have a
+/// quorum first; else of another, which has the addresses now. If nobody has any: why one of them has none.
+async fn find(
+    seeds: &[Name],
+    old: Option<&Topology>,
+    nodes: &Nodes,
+    options: &Options,
+) -> std::result::Result<Topology, ConnectError> {
     let longest = options.connect_timeout + options.reply_timeout;
     let mut known: Vec<String> = Vec::new();
     known.extend(
@@ -151,14 +185,14 @@ async fn find(seeds: &[Name], old: Option<&Topology>, nodes: &Nodes, options: &O
     let mut asked_count = 0;
     let mut next_at = Instant::now();
     let mut best = Err(ConnectError::TimedOut);
-    let newest = (true, old.map_or(0, Topology::epoch));
+    let newest = (true, true, old.map_or(0, Topology::epoch));
     loop {
         let has_next = asked_count < ASKED_MAX && !(known.is_empty() && resolved.is_empty());
         tokio::select! {
             biased;
             Some(answer) = asked.next() => {
                 match answer {
-                    Ok(Ok(map)) if rank(&map, old) >= newest => return Ok(map),
+                    Ok(Ok(found)) if Found::rank(&found, old) >= newest => return Ok(found.map),
                     Ok(answer) => best = better(best, answer, old),
                     Err(_) => {}
                 }
@@ -186,28 +220,35 @@ async fn find(seeds: &[Name], old: Option<&Topology>, nodes: &Nodes, options: &O
                 asked_count += 1;
                 next_at = Instant::now() + HEAD_START;
             }
-            else => return best,
+            else => return best.map(|found| found.map),
         }
     }
 }
 
-/// A map of the old one's cluster is better than another's, then the newer one is.
-fn rank(map: &Topology, old: Option<&Topology>) -> (bool, u64) {
-    let is_ours = old.is_none_or(|old| map.is_of_cluster_of(old));
-    (is_ours, map.epoch())
+/// What one node says, or why it says nothing.
+type Answer = std::result::Result<Found, ConnectError>;
+
+struct Found {
+    map: Topology,
+    has_quorum: bool,
 }
 
-type Answer = std::result::Result<Topology, ConnectError>;
+impl Found {
+    /// A map of the old one's cluster is better than another's, then one of a node with a quorum, then the newer.
+    fn rank(&self, old: Option<&Topology>) -> (bool, bool, u64) {
+        let is_ours = old.is_none_or(|old| self.map.is_of_cluster_of(old));
+        (is_ours, self.has_quorum, self.map.epoch())
+    }
+}
 
 fn better(one: Answer, other: Answer, old: Option<&Topology>) -> Answer {
     match (&one, &other) {
-        (Ok(map), Ok(other_map)) if rank(map, old) < rank(other_map, old) => other,
+        (Ok(found), Ok(other_found)) if found.rank(old) < other_found.rank(old) => other,
         (Ok(_), _) | (_, Err(ConnectError::Backoff)) => one,
         (Err(_), _) => other,
     }
 }
 
-/// What one node says.
 async fn ask(address: String, nodes: &Nodes) -> Answer {
     let connection = nodes.pool(&address, Role::Routed).connection().await;
     let connection = connection.map_err(|error| match error.kind() {
@@ -215,14 +256,13 @@ async fn ask(address: String, nodes: &Nodes) -> Answer {
         _ => ConnectError::TimedOut,
     })?;
     let (info, slots) = tokio::join!(query(&connection, "INFO"), query(&connection, "SLOTS"));
-    match slots.ok_or(ConnectError::TimedOut)? {
+    let Standing { epoch, has_quorum } = Standing::of(info);
+    let map = match slots.ok_or(ConnectError::TimedOut)? {
         // It has no cluster, or never heard of any.
-        Value::Error(error) if error.code() == "ERR" => Ok(Topology::of_one(&address)),
-        slots => {
-            let epoch = info.and_then(epoch_of).unwrap_or(0);
-            Topology::from_slots(slots, &address, epoch).ok_or(ConnectError::NoMap)
-        }
-    }
+        Value::Error(error) if error.code() == "ERR" => Topology::of_one(&address),
+        slots => Topology::from_slots(slots, &address, epoch).ok_or(ConnectError::NoMap)?,
+    };
+    Ok(Found { map, has_quorum })
 }
 
 async fn query(connection: &Connection, subcommand: &str) -> Option<Value> {
@@ -230,13 +270,29 @@ async fn query(connection: &Connection, subcommand: &str) -> Option<Value> {
     connection.send(request.frame).await.ok()?.wait().await.ok()
 }
 
-fn epoch_of(info: Value) -> Option<u64> {
-    let info = info.into_bytes().ok()??;
-    let info = std::str::from_utf8(&info).ok()?;
-    let epoch = info
-        .lines()
-        .find_map(|line| line.strip_prefix("cluster_current_epoch:"))?;
-    epoch.trim().parse().ok()
+/// What CLUSTER INFO of a node says of it.
+struct Standing {
+    epoch: u64,
+    has_quorum: bool,
+}
+
+impl Standing {
+    /// Of a server that has no cluster, too.
+    fn of(info: Option<Value>) -> Self {
+        let info = info.and_then(|info| info.into_bytes().ok()?);
+        let text = info
+            .as_deref()
+            .and_then(|info| std::str::from_utf8(info).ok());
+        let lines = || text.unwrap_or_default().lines();
+        let epoch = lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+        Self {
+            epoch: epoch
+                .and_then(|epoch| epoch.trim().parse().ok())
+                .unwrap_or(0),
+            has_quorum: !lines()
+                .any(|line| ["cluster_state:fail", "cluster_provisional:1"].contains(&line)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ pub(crate) struct Map(Arc<Mutex<Said>>);
 #[derive(Clone, Default)]
 struct Said {
     epoch: u64,
+    is_provisional: bool,
     /// What the names of endpoints begin with.
     cluster: &'static str,
     entries: Vec<Entry>,
@@ -192,6 +193,11 @@ impl Map {
         lock(&self.0).cluster = cluster;
     }
 
+    /// Those who say it have no quorum.
+    pub(crate) fn set_provisional(&self) {
+        lock(&self.0).is_provisional = true;
+    }
+
     /// All slots are at `node`.
     pub(crate) fn set_all(&self, epoch: u64, node: &str) {
         self.set(epoch, &[(0, 16_383, &[node])]);
@@ -200,13 +206,18 @@ impl Map {
     fn answer(&self, command: &str) -> Option<Action> {
         let Said {
             epoch,
+            is_provisional,
             cluster,
             entries,
         } = lock(&self.0).clone();
         match command {
-            "CLUSTER INFO" => Some(Action::bulk(&format!(
-                "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n"
-            ))),
+            "CLUSTER INFO" => {
+                let is_provisional = u8::from(is_provisional);
+                Some(Action::bulk(&format!(
+                    "cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n\
+                     cluster_provisional:{is_provisional}\r\n"
+                )))
+            }
             "CLUSTER SLOTS" => {
                 let mut text = format!("*{}\r\n", entries.len());
                 for (first, last, nodes) in entries {

@@ -207,6 +207,45 @@ async fn an_older_map_is_taken_only_if_nobody_has_a_newer() {
 }
 
 #[tokio::test]
+async fn a_branch_is_taken_only_if_nobody_has_a_quorum() {
+    let (branch, decided) = (Map::default(), Map::default());
+    let (left, right) = (branch.node(ok).await, decided.node(ok).await);
+    let both = [
+        (0, 8_000, &[left.address.as_str()][..]),
+        (8_001, 16_383, &[&right.address]),
+    ];
+    decided.set(1, &both);
+    branch.set_all(1, &left.address);
+    branch.set_provisional();
+    let often = Duration::from_millis(10);
+    let client = connect(&right, options().refresh_interval(often)).await;
+    let asked = |server: &FakeServer| server.commands().len();
+    let before = asked(&left);
+    until(|| asked(&left) >= before + 10).await;
+    assert_eq!(client.nodes().len(), 2);
+    drop(right);
+    until(|| client.nodes() == std::slice::from_ref(&left.address)).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_and_answers_is_noticed() {
+    let (branch, decided) = (Map::default(), Map::default());
+    let (left, right) = (branch.node(ok).await, decided.node(ok).await);
+    let both = [
+        (0, 8_000, &[left.address.as_str()][..]),
+        (8_001, 16_383, &[&right.address]),
+    ];
+    branch.set(1, &both);
+    decided.set(1, &both);
+    let never = Duration::from_secs(3_600);
+    let client = connect(&left, options().refresh_interval(never)).await;
+    branch.set_all(1, &left.address);
+    branch.set_provisional();
+    decided.set_all(2, &right.address);
+    until(|| client.nodes() == std::slice::from_ref(&right.address)).await;
+}
+
+#[tokio::test]
 async fn another_clusters_map_is_taken_only_if_nobody_has_one_of_ours() {
     let (reused, ours) = (Map::default(), Map::default());
     let (left, right) = (reused.node(ok).await, ours.node(ok).await);
