@@ -2,14 +2,18 @@
 
 Plain clients are spread over the nodes. The key's owner lets the others answer reads of it for 250 ms
 (`--hot-copy-ms`), and no reply may be older: the last write that was confirmed before a read was sent,
-less that time, is the oldest that it may give.
+less that time, is the oldest that it may give. The client library asks the owner until it learns what is
+hot, and any node then.
 """
 
 import bisect
 import contextlib
 import json
+import os
 import random
 import re
+import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +22,7 @@ from checks import check
 from cluster import NO_ANSWER, Cluster, slot_of
 from cluster_data import write_all
 from cluster_network import Network, run
-from harness import cpu_ns, require, wait_until
+from harness import Skip, cpu_ns, require, wait_until
 from resp import encode
 
 HOT = "hot"
@@ -29,6 +33,9 @@ COOL_SECONDS = 2.0
 VALUE = b"x" * 100
 BATCH = 50
 SHARE_MAX = 1.3
+# How soon the load has to be spread.
+SPREAD_SECONDS_MAX = 2.0
+LIBRARY_RATE = 15_000
 
 
 def load(links, generator, seconds, hot_share):
@@ -146,6 +153,82 @@ def no_node_is_loaded_alone(context):
     require(costs["hot", 250] <= costs["uniform", 250], f"dearer than uniform keys: {costs}")
     if context.long:
         require(costs["hot", 250] < costs["hot", 0], f"copies save nothing: {costs}")
+
+
+class LibraryLoad:
+    """loadgen reading through the client library, and what CPU each node uses meanwhile."""
+
+    def __init__(self, context, cluster, seconds, *flags):
+        binary = os.path.join(os.path.dirname(context.server), "loadgen")
+        if not os.access(binary, os.X_OK):
+            raise Skip(f"{binary} is not there")
+        report = f"{cluster.directory}/loadgen.json"
+        target = ",".join(f"{node.host}:{node.port}" for node in cluster.nodes)
+        command = [binary, "--cluster", "--target", target, "--rate", str(LIBRARY_RATE), "--ratio", "0:1",
+                   "--duration", str(seconds), "--keys", "1000", "--value-size", str(len(VALUE)),
+                   "--connections", "100", "--seed", str(context.seed), "--json", report, *flags]
+        # (seconds since the start, each node's CPU)
+        self.samples = []
+        started = time.monotonic()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as load:
+            while load.poll() is None:
+                self.samples.append((time.monotonic() - started, [cpu_ns(node.pid) for node in cluster.nodes]))
+                time.sleep(0.05)
+            require(load.returncode == 0, f"loadgen failed:\n{load.stdout.read()}")
+        with open(report, encoding="utf-8") as file:
+            total = next(row for row in json.load(file)["operations"] if row["name"] == "all")
+        require(total["errors"] == 0 and total["count"] >= 0.95 * seconds * LIBRARY_RATE,
+                f"{total['count']} reads in {seconds} s, {total['errors']} errors")
+
+    def used(self, begin, end):
+        """Seconds between the first and the last sample of a time, and each node's CPU between them."""
+        within = [sample for sample in self.samples if begin <= sample[0] <= end]
+        (first, before), (last, after) = within[0], within[-1]
+        return last - first, [now - was for was, now in zip(before, after)]
+
+    def cost(self, begin, end):
+        """Microseconds of all nodes' CPU per read, at the pace that was kept."""
+        seconds, used = self.used(begin, end)
+        return sum(used) / (seconds * LIBRARY_RATE) / 1000
+
+    def busiest(self, begin, end):
+        """The busiest node's CPU in parts of the mean."""
+        _, used = self.used(begin, end)
+        return max(used) / sum(used) * len(used)
+
+
+@check(timeout=240, shards=(2,), dispatch=("borrow",), only="fulmar")
+def the_library_spreads_a_hot_key(context):
+    """90 % of all reads are of one key: within 2 s the busiest node's CPU is at most 1.3 times the mean."""
+    seconds = 4.0
+    for lease_ms in (0, 250) if context.long else (250,):
+        usual, costs = [], []
+        with Cluster(context, 3, hot_copy_ms=lease_ms) as cluster:
+            for _ in range(5 if context.long else 1):
+                uniform = LibraryLoad(context, cluster, 2.5, "--prefill")
+                before = copy_reads(cluster.nodes)
+                hot = LibraryLoad(context, cluster, seconds, "--hot-keys", "1", "--hot-share", "90")
+                over = time.monotonic()
+                answered = (copy_reads(cluster.nodes) - before) / (seconds * LIBRARY_RATE)
+                wait_until(lambda: all(node.info("cluster")["cluster_hot_copies"] == "0"
+                                       for node in cluster.nodes), COOL_SECONDS, "the copies are gone")
+                gone = time.monotonic() - over
+                # The first half second fills, or is used to begin.
+                usual.append(uniform.cost(0.5, 2.5))
+                costs.append(hot.cost(SPREAD_SECONDS_MAX, seconds))
+                first, soon = hot.busiest(0, 0.5), hot.busiest(SPREAD_SECONDS_MAX, SPREAD_SECONDS_MAX + 0.5)
+                rest = hot.busiest(SPREAD_SECONDS_MAX, seconds)
+                context.note(f"--hot-copy-ms {lease_ms}: busiest {first:.2f} of the mean at first, {soon:.2f} "
+                             f"in the half second after {SPREAD_SECONDS_MAX:.0f} s, {rest:.2f} from then on; copies "
+                             f"answered {answered:.2f}, and were gone {gone:.2f} s after the end")
+                require(first > SHARE_MAX, "the key was no burden from the start")
+                # Half a second on a machine that is busy with other things is little.
+                soon_max = SHARE_MAX if context.long else 1.6
+                require((soon <= soon_max and rest <= SHARE_MAX) or not lease_ms, "a node has most of the load")
+        cost, usual_cost = statistics.median(costs), statistics.median(usual)
+        context.note(f"--hot-copy-ms {lease_ms}: {cost:.1f} us of CPU per read, uniform keys {usual_cost:.1f}")
+        # One round on a machine that is busy with other things says that it is no multiple.
+        require(cost <= usual_cost * (1.0 if context.long else 1.5) or not lease_ms, "dearer than uniform keys")
 
 
 class Watched:

@@ -76,7 +76,7 @@ impl Client {
         let router = Arc::new(Router {
             discovery,
             nodes,
-            hot: HotKeys::default(),
+            hot: HotKeys::new(),
             options,
         });
         let mut tasks = JoinSet::new();

@@ -58,7 +58,7 @@ impl Default for Options {
             backoff_max: Duration::from_millis(200),
             refresh_interval: Duration::from_secs(30),
             read_from: ReadFrom::Primary,
-            hot_keys_interval: Some(Duration::from_secs(1)),
+            hot_keys_interval: Some(Duration::from_millis(500)),
             reply_bytes_max: REPLY_BYTES_MAX,
         }
     }
@@ -167,8 +167,9 @@ impl Options {
     }
 
     /// How often each node is asked for its hot keys, whose reads then go to nodes at random: each keeps a
-    /// copy for a while (`--hot-copy-ms`, 250 by default, at most 1,000). 1 s by default; `None` sends all
-    /// reads to the keys' owners. With very many clients ask less often: each asks each node.
+    /// copy for a while (`--hot-copy-ms`, 250 by default, at most 1,000). 500 ms by default, by which a hot key's
+    /// reads are spread within 2 s; `None` sends all reads to the keys' owners. With very many clients ask less
+    /// often: each asks each node, which takes it some 20 us.
     ///
     /// Values of hot keys that others wrote may be as old as that, and a later read may see an older one
     /// than an earlier read. What was written through this client and its clones it reads.
