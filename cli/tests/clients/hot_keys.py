@@ -50,7 +50,8 @@ def found_and_forgotten(context):
                 "not found within 2 s")
         rates = load(link, generator, 4)
         listed = pairs(link.call("HOTKEYS", "GET"))
-        require(listed[b"tracking-active"] == 1 and listed[b"hot-key-rps"] == 1000, str(listed))
+        require(listed[b"tracking-active"] == 1 and listed[b"hot-key-rps"] == 1000
+                and listed[b"hot-copy-ms"] == 250, str(listed))
         for name, rate in zip((b"by-reads-per-second", b"by-writes-per-second"), rates):
             hot = pairs(listed[name])
             require(list(hot) == [HOT], f"{name}: {hot}")

@@ -126,11 +126,18 @@ impl HotKeys {
     }
 }
 
-/// The keys that are hot by their reads, in a reply to HOTKEYS GET; none if it is another one.
+/// The keys that are hot by their reads, in a reply to HOTKEYS GET; none if it is another one, or of a
+/// node that lets no other keep copies: then its keys are best read there.
 pub(crate) fn listed(reply: Value) -> Vec<Bytes> {
     let mut fields = reply.into_array().unwrap_or_default().into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        if name == Value::Bytes(Bytes::from_static(b"by-reads-per-second")) {
+        let Ok(Some(name)) = name.into_bytes() else {
+            break;
+        };
+        if name == "hot-copy-ms" && value == Value::Integer(0) {
+            break;
+        }
+        if name == "by-reads-per-second" {
             let keys = value
                 .into_array()
                 .unwrap_or_default()
@@ -212,15 +219,20 @@ mod tests {
     #[test]
     fn keys_that_are_read_are_listed() {
         let rated = |text| Value::Array(vec![Value::Bytes(key(text)), Value::Integer(2_000)]);
-        let reply = Value::Array(vec![
-            Value::Bytes(key("tracking-active")),
-            Value::Integer(1),
-            Value::Bytes(key("by-reads-per-second")),
-            rated("read"),
-            Value::Bytes(key("by-writes-per-second")),
-            rated("written"),
-        ]);
-        assert_eq!(listed(reply), [key("read")]);
+        let reply = |copy_ms| {
+            Value::Array(vec![
+                Value::Bytes(key("tracking-active")),
+                Value::Integer(1),
+                Value::Bytes(key("hot-copy-ms")),
+                Value::Integer(copy_ms),
+                Value::Bytes(key("by-reads-per-second")),
+                rated("read"),
+                Value::Bytes(key("by-writes-per-second")),
+                rated("written"),
+            ])
+        };
+        assert_eq!(listed(reply(250)), [key("read")]);
+        assert!(listed(reply(0)).is_empty());
         for reply in [
             Value::Null,
             Value::Integer(1),

@@ -86,6 +86,7 @@ impl View for NodeView<'_, '_> {
             clients_max: node.clients.count_max(),
             timeout_seconds: node.clients.timeout_seconds(),
             hot_key_rps: node.config.hot_key_rps,
+            hot_copy_ms: node.config.hot_copy_ms,
         }
     }
 

@@ -18,13 +18,14 @@ const LISTS: [List; 2] = [
 
 /// HOTKEYS GET.
 pub(super) fn get(node: &mut dyn Node, reply: &mut dyn ReplySink) {
-    let threshold = node.config().hot_key_rps;
+    let (threshold, copy_ms) = (node.config().hot_key_rps, node.config().hot_copy_ms);
     let stats = node.stats();
-    reply.map(3 + LISTS.len());
+    reply.map(4 + LISTS.len());
     for (name, number) in [
         ("tracking-active", u32::from(threshold > 0)),
         ("sample-ratio", hot_keys::gap(threshold)),
         ("hot-key-rps", threshold),
+        ("hot-copy-ms", u32::from(copy_ms)),
     ] {
         reply.bulk(name.as_bytes());
         reply.integer(number.into());

@@ -123,6 +123,8 @@ pub struct NodeConfig {
     pub timeout_seconds: u32,
     /// Accesses a second from which on a key is hot; 0: none is.
     pub hot_key_rps: u32,
+    /// How long another node may keep a hot key's value, in milliseconds; 0: not at all.
+    pub hot_copy_ms: u16,
 }
 
 /// Counts and sizes of a node.
