@@ -6,7 +6,7 @@
 //! A new state is written over the older one and synced: in place, and at about the same size, so that a
 //! file system with a journal has nothing to commit but these bytes. A rename waits for what all others
 //! write. A crash in the middle damages the place of a state that nobody was told is on the disk; the other
-//! one counts.
+//! one counts. A newest state that the disk itself lost can't be told from that: it is logged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
+use fulmar_cluster::topology::TOPOLOGY_BYTES_MAX;
 use rustix::fs::{FlockOperation, flock};
 
 const FILE_NAME: &str = "node.state";
@@ -23,6 +24,10 @@ const LOCK_NAME: &str = "node.lock";
 const STATE_BYTES_MAX: usize = 1 << 20;
 /// From one place to the next.
 const PLACE_BYTES: u64 = (STATE_BYTES_MAX + 4096) as u64;
+const _: () = assert!(2 * TOPOLOGY_BYTES_MAX + 256 <= STATE_BYTES_MAX);
+const _: () = assert!(
+    PLACE_BYTES.is_multiple_of(4096) && PLACE_BYTES >= (HEADER_BYTES + STATE_BYTES_MAX) as u64
+);
 /// Names the format and its version.
 const MAGIC: &[u8; 8] = b"FULMARs\x01";
 const HEADER_BYTES: usize = 24;
@@ -50,7 +55,7 @@ enum Place {
 }
 
 impl Directory {
-    /// Makes the directory if it is not there, and locks it.
+    /// Makes the directory and its file if they are not there, and locks it.
     ///
     /// # Errors
     /// `WouldBlock` if another process has it.
@@ -77,7 +82,15 @@ impl Directory {
     /// Those of reading, and `InvalidData` if there is something else, or both states are damaged.
     pub(crate) fn load(&mut self) -> io::Result<Option<Vec<u8>>> {
         let file = File::open(self.path.join(FILE_NAME))?;
+        // What a process that was killed has written and not synced: it must not be the only one.
+        file.sync_data()?;
         let places = (read(&file, 0)?, read(&file, PLACE_BYTES)?);
+        if matches!(
+            places,
+            (Place::Foreign | Place::Damaged, _) | (_, Place::Foreign | Place::Damaged)
+        ) {
+            tracing::warn!(path = %self.path.display(), "one of two states in the node directory is damaged");
+        }
         let (number, state) = match places {
             (Place::State(one, first), Place::State(other, second)) => {
                 if one > other {
