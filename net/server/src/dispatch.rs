@@ -16,14 +16,14 @@ use fulmar_cluster::{self as cluster, ShardIndex};
 use fulmar_engine::{Key, Time};
 use fulmar_protocol::command::table::{self, CommandId, CommandSpec, Scope};
 use fulmar_protocol::command::{Argv, Command, DataCommand};
-use fulmar_protocol::http;
 use fulmar_protocol::node::{Encoder as NodeEncoder, ForwardStatus, Status};
 use fulmar_protocol::resp::Encoder;
+use fulmar_protocol::{CommandError, http};
 use fulmar_shard::{Access, Leased, Now, Outcome as Executed, Placement, Shard, ShardSet, Single};
 use fulmar_shard::{StagedChain, ValueSink, WatchToken, execute};
 
 use crate::clock::Clock;
-use crate::cluster::{HotCopies, Mail, Nodes, Owner};
+use crate::cluster::{FORWARD_MS_MAX, HotCopies, Mail, Nodes, Owner, Serving};
 use crate::config::{Dispatch, HOT_COPY_MS_MAX};
 use crate::message::{BATCHES_IN_FLIGHT_MAX, Batch, Keep, Message, Ran, ReplyForm};
 use crate::node::{Counters, Node};
@@ -50,6 +50,8 @@ pub(crate) enum Outcome {
     Busy,
     /// Too much is waiting for peers: try again after a reply.
     Wait,
+    /// Not at this moment, as the cluster stands: try again when that has changed, or after a while.
+    Held,
 }
 
 /// What a closed connection left to do in shards whose tokens were taken.
@@ -292,7 +294,14 @@ impl<'n> Dispatcher<'n> {
             let shard = tokens.shard(routed.shard);
             if self.nodes.is_some() {
                 if !shard.is_answerable(routed.key.range(), routed.access) {
-                    return Outcome::Busy;
+                    if shard.held_ms(self.now) < FORWARD_MS_MAX {
+                        return Outcome::Held;
+                    }
+                    with_sink(routed.form, output.replies(), |sink| {
+                        sink.error(&CommandError::TryAgain);
+                    });
+                    self.count(routed.id, Executed::Failed);
+                    return Outcome::Done;
                 }
                 if !is_own && routed.access == Access::Write {
                     self.note_written(routed.shard);
@@ -417,7 +426,15 @@ impl<'n> Dispatcher<'n> {
                 let shard = tokens.shard(self.own);
                 let mut ranges = spec.keys_in(args).map(cluster::Range::of);
                 if ranges.any(|range| shard.is_held(range, access)) {
-                    return Ran::NotYet;
+                    let nodes = self.nodes.iter();
+                    let error = match nodes.map(|nodes| nodes.shared().serving()).next() {
+                        Some(Serving::Reads) => CommandError::ClusterDownReadsOnly,
+                        _ if shard.held_ms(self.now) < FORWARD_MS_MAX => return Ran::NotYet,
+                        _ => CommandError::TryAgain,
+                    };
+                    with_sink(form, replies, |sink| sink.error(&error));
+                    self.count(spec.id, Executed::Failed);
+                    return Ran::Done;
                 }
                 let ReplyForm::Node { request, .. } = form else {
                     return Ran::NotHere;
@@ -492,6 +509,14 @@ impl<'n> Dispatcher<'n> {
             }
         }
         true
+    }
+
+    /// Whether a hold of writes has lasted so long that clients are told to try again. It goes on.
+    pub(crate) fn is_hold_late(&self, tokens: &mut Tokens<'n>) -> bool {
+        let mut shards = (0..self.node.config.shards).map(ShardIndex);
+        shards.any(|shard| {
+            tokens.is_held(shard) && tokens.shard(shard).held_ms(self.now) >= FORWARD_MS_MAX
+        })
     }
 
     /// A shard has something for its copies: its home core is told at the turn's end.

@@ -2,7 +2,7 @@
 
 use fulmar_cluster::replication::Role;
 use fulmar_cluster::{Range, RangeSet, ShardIndex};
-use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError};
+use fulmar_engine::{Cache, Chain, Config, ConfigError, Expiry, IncrError, Key, StoreError, Time};
 
 use crate::hot_keys::{HotKeys, Use};
 use crate::replica::Replica;
@@ -27,6 +27,8 @@ pub struct Shard {
     pub(crate) replica: Option<Box<Replica>>,
     /// Ranges whose writes wait for a hand-over.
     held: RangeSet,
+    /// Since when.
+    held_since: Time,
     index: ShardIndex,
     value_bytes_max: usize,
     random: u64,
@@ -75,6 +77,7 @@ impl Shard {
             hot_keys: HotKeys::new(0, seed),
             replica: None,
             held: RangeSet::EMPTY,
+            held_since: Time(0),
             index,
             value_bytes_max,
             random: seed,
@@ -125,8 +128,17 @@ impl Shard {
         self.held.is_empty()
     }
 
+    /// For how many milliseconds writes have been held; 0 if none are.
+    pub fn held_ms(&self, now: Now) -> u64 {
+        match self.held.is_empty() {
+            true => 0,
+            false => now.time.0.saturating_sub(self.held_since.0),
+        }
+    }
+
     /// Holds the writes of some ranges until [`release`](Self::release).
-    pub fn hold(&mut self, ranges: impl Iterator<Item = Range>) {
+    pub fn hold(&mut self, ranges: impl Iterator<Item = Range>, now: Now) {
+        self.held_since = now.time;
         ranges.for_each(|range| self.held.insert(range));
     }
 

@@ -13,7 +13,7 @@ use super::steer::Steer;
 use super::timing::{HEARTBEAT_MS, PAUSE_MS, QUORUM_LOST_MS};
 use super::turn::Turn;
 use super::{Config, Counters, Event, Minority, Saved, SealedPosition, Serving, Start};
-use crate::decision::{Proposer, Vote};
+use crate::decision::{Ballot, Proposer, Vote};
 use crate::message::{Envelope, Heartbeat, Message};
 use crate::{ClusterId, Epoch, Incarnation, Member, NodeId, Range, Time, Topology};
 
@@ -143,10 +143,10 @@ impl Coordinator {
         self.settle();
     }
 
-    /// These ranges' writes are held, and their next primaries have everything.
-    pub fn handle_held(&mut self, now: Time, ranges: &[Range]) {
+    /// These ranges' writes are held for this attempt, and their next primaries have everything.
+    pub fn handle_held(&mut self, now: Time, ballot: Ballot, ranges: &[Range]) {
         self.begin(now);
-        self.receive_held(ranges);
+        self.receive_held(ballot, ranges);
         self.settle();
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Saved;
+use crate::decision::Ballot;
 use crate::message::{Envelope, HandOver};
 use crate::{NodeId, Range, Seq, Term, Topology};
 
@@ -52,7 +53,12 @@ pub enum Event {
     },
     /// Hold the writes of these ranges, of which this node is the primary, and call `handle_held` once
     /// their next primaries have everything.
-    Hold(Vec<HandOver>),
+    Hold {
+        /// To be given back.
+        ballot: Ballot,
+        /// The ranges.
+        hand_overs: Vec<HandOver>,
+    },
     /// Execute what was held: there is no hand-over.
     Release,
     /// The cluster let this node go: everything it held is elsewhere. It may stop.

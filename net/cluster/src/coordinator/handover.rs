@@ -45,12 +45,6 @@ pub(super) struct Hold {
     until: Time,
 }
 
-impl Hold {
-    pub(super) fn ranges(&self) -> &[Range] {
-        &self.ranges
-    }
-}
-
 impl Coordinator {
     pub(super) fn hold_deadline(&self) -> Option<Time> {
         let hold = self.hold.as_ref();
@@ -293,16 +287,17 @@ impl Coordinator {
             ranges: hand_overs.iter().map(|hand_over| hand_over.range).collect(),
             until: self.now.plus_ms(HOLD_MS),
         });
-        self.outbox.push(Event::Hold(hand_overs));
+        self.outbox.push(Event::Hold { ballot, hand_overs });
     }
 
-    pub(super) fn receive_held(&mut self, ranges: &[Range]) {
-        let Some(hold) = &self.hold else {
+    pub(super) fn receive_held(&mut self, ballot: Ballot, ranges: &[Range]) {
+        // The cores may be behind: what they held for another attempt says nothing of this one.
+        let hold = self.hold.as_ref().filter(|hold| hold.ballot == ballot);
+        let Some(hold) = hold else {
             return;
         };
         let is_held = |range: &Range| hold.ranges.contains(range);
         let ready = ranges.iter().copied().filter(is_held).collect();
-        let ballot = hold.ballot;
         self.send(
             ballot.id,
             Message::HandOverReady {

@@ -97,9 +97,9 @@ impl Network {
                 let positions: Vec<_> = ranges.into_iter().map(position).collect();
                 self.node(id).handle_sealed(now, serial, &positions);
             }
-            Event::Hold(hand_overs) => {
+            Event::Hold { ballot, hand_overs } => {
                 let ranges: Vec<Range> = hand_overs.iter().map(|one| one.range).collect();
-                self.node(id).handle_held(now, &ranges);
+                self.node(id).handle_held(now, ballot, &ranges);
             }
             Event::Release => {}
             Event::Left => self.left.push(id),

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::Coordinator;
-use super::handover::{Hold, hand_over};
+use super::handover::hand_over;
 use super::timing::{JOINER_MS, REPEAT_MS, REPORT_FANOUT, STEER_MS};
 use crate::message::{Message, Moves, Steering};
 use crate::placement::{Limits, Step};
@@ -187,10 +187,5 @@ impl Coordinator {
             table.push(copies);
         }
         (!handovers.is_empty()).then_some(Step { table, handovers })
-    }
-
-    /// The ranges whose writes are held for a hand-over.
-    pub fn held(&self) -> &[Range] {
-        self.hold.as_ref().map_or(&[], Hold::ranges)
     }
 }

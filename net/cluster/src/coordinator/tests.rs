@@ -304,28 +304,60 @@ fn after_a_pause_nothing_executes_before_a_fresh_answer() {
     assert_eq!(coordinator.serves(later), Serving::Decided);
 }
 
+fn hold_writes(ballot: Ballot, to: u64) -> (Envelope, HandOver) {
+    let hand_over = HandOver {
+        range: Range::of(b"key"),
+        to: NodeId(to),
+    };
+    let hand_overs = vec![hand_over];
+    let from = ballot.id.0;
+    (
+        envelope(from, Message::HoldWrites { ballot, hand_overs }),
+        hand_over,
+    )
+}
+
 /// Node 2 of three, which holds a range's writes for an attempt of node 1, and has told it so.
 fn holder(ballot: Ballot) -> Coordinator {
-    let topology = topology_of(5, &[1, 2, 3], copies(2, &[1], &[], 4));
+    let topology = topology_of(5, &[1, 2, 3], copies(2, &[1, 3], &[], 4));
     let mut coordinator = member_of(topology, Minority::Serve);
-    let range = Range::of(b"key");
-    let hand_over = HandOver {
-        range,
-        to: NodeId(1),
-    };
-    let message = Message::HoldWrites {
-        ballot,
-        hand_overs: vec![hand_over],
-    };
-    coordinator.handle_message(START, envelope(1, message));
-    assert_eq!(events(&mut coordinator), [Event::Hold(vec![hand_over])]);
-    coordinator.handle_held(START, &[range]);
-    let ready = Message::HandOverReady {
-        ballot,
-        ranges: vec![range],
-    };
+    let (message, hand_over) = hold_writes(ballot, 1);
+    coordinator.handle_message(START, message);
+    let hand_overs = vec![hand_over];
+    let hold = Event::Hold { ballot, hand_overs };
+    assert_eq!(events(&mut coordinator), [hold]);
+    let ranges = vec![hand_over.range];
+    coordinator.handle_held(START, ballot, &ranges);
+    let ready = Message::HandOverReady { ballot, ranges };
     assert_eq!(sent(&events(&mut coordinator)), [(1, ready)]);
     coordinator
+}
+
+/// What was held for the first may still be decided, and must not end with the second.
+#[test]
+fn one_attempt_at_a_time_has_writes_held() {
+    let mut coordinator = holder(ballot(7, 1));
+    let (second, _) = hold_writes(ballot(8, 3), 3);
+    coordinator.handle_message(START, second);
+    let release = Message::ReleaseWrites {
+        ballot: ballot(8, 3),
+    };
+    coordinator.handle_message(START, envelope(3, release));
+    assert_eq!(events(&mut coordinator), []);
+}
+
+#[test]
+fn what_the_cores_held_for_an_attempt_before_is_not_ready_for_this_one() {
+    let mut coordinator = holder(ballot(7, 1));
+    let release = Message::ReleaseWrites {
+        ballot: ballot(7, 1),
+    };
+    coordinator.handle_message(START, envelope(1, release));
+    let (second, hand_over) = hold_writes(ballot(8, 3), 3);
+    coordinator.handle_message(START, second);
+    events(&mut coordinator);
+    coordinator.handle_held(START, ballot(7, 1), &[hand_over.range]);
+    assert_eq!(sent(&events(&mut coordinator)), []);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub const ATTEMPT_MS: u64 = 1_000;
 pub const BACKOFF_MAX_MS: u64 = 1_100;
 /// A seal that no decision ended for so long is a reason to decide.
 pub const SEAL_MS: u64 = 2_000;
-/// A primary holds writes for a hand-over at most so long.
+/// When writes have been held for a hand-over for so long, its decision is late.
 pub const HOLD_MS: u64 = 100;
 /// From one `Hello`, report or `FetchTopology` to the next.
 pub const REPEAT_MS: u64 = 500;

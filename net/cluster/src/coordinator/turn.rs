@@ -135,8 +135,8 @@ impl Turn {
 
 impl Coordinator {
     pub(super) fn proposer_deadline(&self) -> Option<Time> {
-        let resend_at = || self.plan_deadline().unwrap_or(self.turn.resend_at);
-        self.proposer.as_ref().map(|_| resend_at())
+        self.proposer.as_ref()?;
+        Some(self.plan_deadline().unwrap_or(self.turn.resend_at))
     }
 
     /// The attempt of this ballot, if it is still going on.

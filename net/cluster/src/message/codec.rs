@@ -25,7 +25,7 @@ use crate::{
     Topology,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const HAS_CLUSTER: u8 = 1;
 const HAS_TARGET: u8 = 2;

@@ -229,8 +229,8 @@ fn fields_beyond_their_bounds_are_refused() {
     let kind_at = bytes.len() - 1;
     bytes[kind_at] = 200;
     assert_eq!(Envelope::decode(&bytes), Err(MessageError::OutOfRange));
-    bytes[0] = 2;
-    assert_eq!(Envelope::decode(&bytes), Err(MessageError::Version(2)));
+    bytes[0] = 3;
+    assert_eq!(Envelope::decode(&bytes), Err(MessageError::Version(3)));
 
     let too_far = 2_048u16.to_le_bytes();
     let ready = Message::HandOverReady {

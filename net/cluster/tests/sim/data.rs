@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fulmar_cluster::coordinator::SealedPosition;
+use fulmar_cluster::decision::Ballot;
 use fulmar_cluster::message::HandOver;
 use fulmar_cluster::replication::{
     Address, Control, ControlEncoder, ControlSink, Entry, EntryEncoder, EntryKind, Header, Limits,
@@ -156,7 +157,7 @@ pub(crate) struct Data {
     /// By sender: what waits for a newer topology, and what came behind it.
     waiting: BTreeMap<NodeId, VecDeque<(Time, DataMessage)>>,
     outstanding: BTreeMap<Range, VecDeque<Outstanding>>,
-    hand_overs: Vec<HandOver>,
+    hand_overs: Option<(Ballot, Vec<HandOver>)>,
     is_held: BTreeSet<Range>,
     faithless: Faithless,
     ignores_incarnations: bool,
@@ -181,7 +182,7 @@ impl Data {
             streams_count: 0,
             waiting: BTreeMap::new(),
             outstanding: BTreeMap::new(),
-            hand_overs: Vec::new(),
+            hand_overs: None,
             is_held: BTreeSet::new(),
             faithless,
             ignores_incarnations,
@@ -223,7 +224,7 @@ impl Data {
         let ranges = topology.ranges();
         let learned = ranges.filter(|(_, copies)| copies.learners.contains(&self.me));
         self.learned = learned.map(|(range, _)| range).collect();
-        self.hand_overs.clear();
+        self.hand_overs = None;
         self.is_held.clear();
         if self.ignores_incarnations
             && let Some(member) = topology.member(self.me)
@@ -325,30 +326,30 @@ impl Data {
         ranges.iter().filter_map(position).collect()
     }
 
-    pub(crate) fn hold(&mut self, hand_overs: Vec<HandOver>) {
+    pub(crate) fn hold(&mut self, ballot: Ballot, hand_overs: Vec<HandOver>) {
         if !self.faithless.never_holds {
             self.is_held.extend(hand_overs.iter().map(|one| one.range));
         }
-        self.hand_overs = hand_overs;
+        self.hand_overs = Some((ballot, hand_overs));
     }
 
     pub(crate) fn release(&mut self) {
-        self.hand_overs.clear();
+        self.hand_overs = None;
         self.is_held.clear();
     }
 
-    /// Hand-overs whose next primary has everything.
-    pub(crate) fn poll_held(&mut self) -> Vec<Range> {
+    /// Hand-overs whose next primary has everything, if there are some.
+    pub(crate) fn poll_held(&mut self) -> Option<(Ballot, Vec<Range>)> {
+        let (ballot, hand_overs) = self.hand_overs.as_mut()?;
         let cores = &self.cores;
         let is_ready = |hand_over: &HandOver| {
             let core = usize::from(hand_over.range.index() % CORES);
             let core = cores.get(core);
             core.is_none_or(|core| core.replication.is_caught_up(hand_over.range, hand_over.to))
         };
-        let ready = self
-            .hand_overs
-            .extract_if(.., |hand_over| is_ready(hand_over));
-        ready.map(|hand_over| hand_over.range).collect()
+        let ready = hand_overs.extract_if(.., |hand_over| is_ready(hand_over));
+        let ready: Vec<Range> = ready.map(|hand_over| hand_over.range).collect();
+        (!ready.is_empty()).then_some((*ballot, ready))
     }
 
     /// Ranges of which this node is the primary in its topology.

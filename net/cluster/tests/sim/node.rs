@@ -3,6 +3,7 @@
 use fulmar_cluster::coordinator::{
     Config, Coordinator, Minority, Sabotage, Saved, SealedPosition, Start,
 };
+use fulmar_cluster::decision::Ballot;
 use fulmar_cluster::{Incarnation, Member, NodeId, Range, Time, Zone};
 
 use crate::data::{CORES, Data, Faithless};
@@ -16,7 +17,7 @@ pub(crate) enum Input {
     Packet(Packet),
     Persisted(u64),
     Sealed(u64, Vec<SealedPosition>),
-    Held(Vec<Range>),
+    Held(Ballot, Vec<Range>),
     Wake,
     Tick,
 }

@@ -434,7 +434,7 @@ impl World {
             }
             Input::Persisted(serial) => coordinator.handle_persisted(now, serial),
             Input::Sealed(serial, positions) => coordinator.handle_sealed(now, serial, &positions),
-            Input::Held(ranges) => coordinator.handle_held(now, &ranges),
+            Input::Held(ballot, ranges) => coordinator.handle_held(now, ballot, &ranges),
             Input::Wake => {
                 self.nodes[slot].wake_ms = 0;
                 if let Some(process) = &mut self.nodes[slot].process {
@@ -493,13 +493,12 @@ impl World {
     fn report_held(&mut self, slot: usize) -> Verdict {
         let node = &mut self.nodes[slot];
         let life = Some(node.life);
-        let held = node
-            .process
-            .as_mut()
-            .map(|process| process.data.poll_held());
-        if let Some(held) = held.filter(|held| !held.is_empty()) {
-            let input = Input::Held(held);
-            self.scheduler.after(0, Job::Input { slot, life, input });
+        let process = node.process.as_mut();
+        if let Some((ballot, held)) = process.and_then(|process| process.data.poll_held()) {
+            let input = Input::Held(ballot, held);
+            let wait_ms = self.random.below(3);
+            self.scheduler
+                .after(wait_ms, Job::Input { slot, life, input });
         }
         Ok(())
     }
@@ -571,9 +570,9 @@ impl World {
                 self.scheduler
                     .after(wait_ms, Job::Input { slot, life, input });
             }
-            Event::Hold(hand_overs) => {
+            Event::Hold { ballot, hand_overs } => {
                 if let Some(process) = &mut self.nodes[slot].process {
-                    process.data.hold(hand_overs);
+                    process.data.hold(ballot, hand_overs);
                 }
                 self.say(slot);
                 self.report_held(slot)?;

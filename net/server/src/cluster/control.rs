@@ -18,6 +18,7 @@ use fulmar_cluster::coordinator::{
     Coordinator, Event as Asked, SealedPosition, Serving as Standing,
 };
 use fulmar_cluster::datagram::{DatagramKind, open_datagram, seal_datagram};
+use fulmar_cluster::decision::Ballot;
 use fulmar_cluster::membership::{Event, Identity, Membership};
 use fulmar_cluster::message::{Envelope, HandOver};
 use fulmar_cluster::{ClusterId, Copies, Member, NodeId, Range, ShardIndex, Time, Topology};
@@ -64,7 +65,7 @@ enum Work {
         positions: Vec<SealedPosition>,
     },
     /// Hold the writes of these ranges until their next primaries have everything.
-    Hold(Vec<HandOver>),
+    Hold(Ballot, Vec<HandOver>),
     /// Execute what was held.
     Release,
 }
@@ -116,7 +117,7 @@ pub(crate) struct Control<'n> {
     has_left: bool,
     wake_all: bool,
     /// Hand-overs whose writes are held, and whose next primaries have not caught up.
-    held: Vec<HandOver>,
+    held: Option<(Ballot, Vec<HandOver>)>,
     /// Since when it hands over what it has, to stop.
     leaving_since: Option<Time>,
     /// Since when nobody needs it for that.
@@ -156,7 +157,7 @@ impl<'n> Control<'n> {
             told: Told::default(),
             has_left: false,
             wake_all: false,
-            held: Vec::new(),
+            held: None,
             leaving_since: None,
             left_at: None,
             has_learners: false,
@@ -375,7 +376,7 @@ impl<'n> Control<'n> {
                     ranges,
                     positions: Vec::new(),
                 }),
-                Asked::Hold(ranges) => self.begin(Work::Hold(ranges)),
+                Asked::Hold { ballot, hand_overs } => self.begin(Work::Hold(ballot, hand_overs)),
                 Asked::Release => self.begin(Work::Release),
                 Asked::Left => self.has_left = true,
             }
@@ -413,7 +414,7 @@ impl<'n> Control<'n> {
             Work::Install(topology) => {
                 self.shared.set_cluster(topology.cluster());
                 self.membership.learn_cluster(topology.cluster());
-                self.held.clear();
+                self.held = None;
                 note(&topology, self.shared.own);
                 self.has_learners = topology
                     .ranges()
@@ -425,8 +426,11 @@ impl<'n> Control<'n> {
             Work::Seal {
                 serial, positions, ..
             } => self.coordinator.handle_sealed(now, serial, &positions),
-            Work::Hold(ranges) => self.held = ranges,
-            Work::Release => self.held.clear(),
+            Work::Hold(ballot, hand_overs) => self.held = Some((ballot, hand_overs)),
+            Work::Release => {
+                self.held = None;
+                self.wake_all = true;
+            }
         }
         true
     }
@@ -438,14 +442,14 @@ impl<'n> Control<'n> {
 
     /// Tells the coordinator of copies that have become whole, and of next primaries that have caught up.
     fn look_at_copies(&mut self, now: Time) {
-        if now.ms_since(self.looked_at) < COPIES_LOOK_MS && self.held.is_empty() {
+        if now.ms_since(self.looked_at) < COPIES_LOOK_MS && self.held.is_none() {
             return;
         }
         self.looked_at = now;
         let placement = &self.node.homes;
-        if !self.held.is_empty() {
+        if let Some((ballot, hand_overs)) = &mut self.held {
             let mut ready = Vec::new();
-            self.held.retain(|hold| {
+            hand_overs.retain(|hold| {
                 let mut tokens = Tokens::new(&self.node.shards);
                 let home = placement.home(hold.range);
                 let is_ready = tokens.try_take(home)
@@ -459,7 +463,7 @@ impl<'n> Control<'n> {
                 !is_ready
             });
             if !ready.is_empty() {
-                self.coordinator.handle_held(now, &ready);
+                self.coordinator.handle_held(now, *ballot, &ready);
             }
         }
         if self.has_learners
@@ -622,7 +626,7 @@ impl Work {
                     }));
                 });
             }
-            Self::Hold(ranges) => shard.hold(ranges.iter().map(|hold| hold.range)),
+            Self::Hold(_, ranges) => shard.hold(ranges.iter().map(|hold| hold.range), now),
             Self::Release => shard.release(),
         }
     }

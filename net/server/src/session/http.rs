@@ -9,7 +9,7 @@ use fulmar_protocol::{Command, CommandError, ReplySink};
 use fulmar_shard::{Route, route};
 
 use super::nodes::{answer_from_copy, send_on};
-use super::{COMMANDS_PER_TURN, Context, Served, Stop};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop, wait_a_moment};
 use crate::cluster::{Asker, Serving, Way, way};
 use crate::dispatch::{Dispatcher, Outcome, Routed, access_of};
 use crate::message;
@@ -73,7 +73,7 @@ impl HttpSession {
     fn run_pending(&mut self, context: &mut Context<'_, '_>) -> Option<Stop> {
         let (pending, form) = self.pending.take()?;
         let outcome = pending.with_argv(|argv| run(argv.args, form, context));
-        let stop = after(outcome, form);
+        let stop = after(outcome, form, context);
         if outcome != Outcome::Done {
             self.pending = Some((pending, form));
         }
@@ -109,7 +109,7 @@ impl HttpSession {
                 } => {
                     *consumed += used;
                     refusal.encode(context.output.writer());
-                    after(Outcome::Done, refusal.form)
+                    after(Outcome::Done, refusal.form, context)
                 }
                 Decoded::Request {
                     request: Request::Page(page),
@@ -118,7 +118,7 @@ impl HttpSession {
                 } => {
                     *consumed += used;
                     answer_page(page, form, context);
-                    after(Outcome::Done, form)
+                    after(Outcome::Done, form, context)
                 }
                 Decoded::Request {
                     request: Request::Command(command),
@@ -132,7 +132,7 @@ impl HttpSession {
                             |args: &[&[u8]]| Pending::new(&Argv { args, staged: &[] }, Vec::new());
                         self.pending = Some((with_args(&command, keep), form));
                     }
-                    after(outcome, form)
+                    after(outcome, form, context)
                 }
             };
             if let Some(stop) = stop {
@@ -144,12 +144,13 @@ impl HttpSession {
 }
 
 /// Why to stop after a request, if so.
-fn after(outcome: Outcome, form: ReplyForm) -> Option<Stop> {
+fn after(outcome: Outcome, form: ReplyForm, context: &mut Context<'_, '_>) -> Option<Stop> {
     match outcome {
         Outcome::Done if form.keep_alive() => None,
         Outcome::Done => Some(Stop::Close),
         Outcome::Busy => Some(Stop::Again),
         Outcome::Wait => Some(Stop::Wait),
+        Outcome::Held => Some(wait_a_moment(context)),
     }
 }
 
@@ -166,7 +167,7 @@ fn run(args: &[&[u8]], form: ReplyForm, context: &mut Context<'_, '_>) -> Outcom
             .view()
             .map(|view| way(spec, args, view, Asker::default()));
         match (serving, way) {
-            (Serving::Unconfirmed, _) => return Outcome::Busy,
+            (Serving::Unconfirmed, _) => return Outcome::Held,
             (Serving::Everything | Serving::Outside, Some(Way::To(node))) => {
                 let form = message::ReplyForm::Http(form);
                 if answer_from_copy(&command, form, context) {

@@ -62,6 +62,15 @@ struct Context<'c, 'n> {
     dispatcher: &'c mut Dispatcher<'n>,
 }
 
+/// Has a connection tried again when the cluster has changed, or after a while.
+fn wait_a_moment(context: &mut Context<'_, '_>) -> Stop {
+    let Some(nodes) = context.dispatcher.nodes_mut() else {
+        return Stop::Again;
+    };
+    nodes.hold(context.id);
+    Stop::Wait
+}
+
 /// The protocol state of one connection.
 pub(crate) enum Session {
     Resp(RespSession),

@@ -26,7 +26,7 @@ pub(crate) use elsewhere::error_of;
 use transactions::Obstacle;
 
 use super::lookahead::Lookahead;
-use super::{COMMANDS_PER_TURN, Context, Served, Stop};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop, wait_a_moment};
 use crate::clients::Registration;
 use crate::cluster::{Gather, Owner, View, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
@@ -196,6 +196,7 @@ impl RespSession {
             Outcome::Done => return self.stop_after_command(),
             Outcome::Busy => Stop::Again,
             Outcome::Wait => Stop::Wait,
+            Outcome::Held => wait_a_moment(context),
         };
         if self.pending.is_none() {
             pending.chains = chains;
@@ -324,10 +325,10 @@ impl RespSession {
         if self.pending.is_none() {
             self.pending = Some(Box::new(Pending::new(argv, chains)));
         }
-        Some(if outcome == Outcome::Busy {
-            Stop::Again
-        } else {
-            Stop::Wait
+        Some(match outcome {
+            Outcome::Busy => Stop::Again,
+            Outcome::Held => wait_a_moment(context),
+            Outcome::Done | Outcome::Wait => Stop::Wait,
         })
     }
 
@@ -461,14 +462,20 @@ impl RespSession {
                 .flatten()
             {
                 None => {}
-                Some(Obstacle::ForNow) => return Outcome::Busy,
+                Some(Obstacle::ForNow) if dispatcher.is_hold_late(context.tokens) => {
+                    return self.refuse_queue(&CommandError::TryAgain, context);
+                }
+                Some(Obstacle::ForNow) => return Outcome::Held,
                 Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Wait,
                 Some(Obstacle::Moved) => {
                     return self.refuse_queue(&CommandError::TryAgain, context);
                 }
             }
             if !dispatcher.may_execute(spec, args, reads_old, context.tokens) {
-                return Outcome::Busy;
+                if dispatcher.is_hold_late(context.tokens) {
+                    return self.reject(Some(spec), &CommandError::TryAgain, chains, context);
+                }
+                return Outcome::Held;
             }
             if (is_exec || spec.is_write()) && context.dispatcher.nodes().is_some() {
                 self.note_writes(spec, args, context);

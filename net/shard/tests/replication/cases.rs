@@ -648,19 +648,24 @@ fn entries_of_an_earlier_term_of_the_same_primary_are_refused() {
 #[test]
 fn what_is_held_is_read_and_not_written() {
     let mut world = pair(ROOMY);
+    let now = world.now;
     let shard = &mut world.nodes[0].shards[0];
     let may = |shard: &Shard, range: Range| {
         let accesses = [Access::Read, Access::Write];
         accesses.map(|access| shard.is_answerable(range.index(), access))
     };
     let other = Range::of(b"{b}k");
-    shard.hold([range_a()].into_iter());
+    shard.hold([range_a()].into_iter(), now);
     assert_eq!(
         (may(shard, range_a()), may(shard, other)),
         ([true, false], [true, true])
     );
     assert!(!shard.may_write_all());
+    let mut later = now;
+    later.time.0 += 30;
+    assert_eq!((shard.held_ms(now), shard.held_ms(later)), (0, 30));
     shard.release();
+    assert_eq!(shard.held_ms(later), 0);
     assert_eq!(may(shard, range_a()), [true, true]);
     assert!(shard.may_write_all());
 }

@@ -26,7 +26,7 @@ use crate::session::nodes::{is_scan_here, scan_here};
 
 /// Commands that may come at the same time in several frames.
 const ASSEMBLIES_MAX: usize = 64;
-/// How long a command waits here: longer than writes are held for a hand-over.
+/// How long a command waits here: longer than writes are held as a rule. Then its own node waits.
 const BUSY_MS_MAX: u64 = 120;
 /// After so long it is not tried again each turn.
 const SPIN_MS_MAX: u64 = 2;
@@ -47,7 +47,7 @@ impl From<Outcome> for Ran {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Done => Self::Done,
-            Outcome::Busy => Self::Busy,
+            Outcome::Busy | Outcome::Held => Self::Busy,
             Outcome::Wait => Self::Wait,
         }
     }

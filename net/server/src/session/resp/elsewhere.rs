@@ -137,7 +137,7 @@ impl RespSession {
         let nodes = context.dispatcher.nodes()?;
         let is_exec = spec.id == CommandId::Exec;
         let error = match nodes.shared().serving() {
-            Serving::Unconfirmed => return Some(Outcome::Busy),
+            Serving::Unconfirmed => return Some(Outcome::Held),
             Serving::Outside if nodes.view().is_none() => CommandError::ClusterDown,
             Serving::Reads if spec.is_write() || (is_exec && self.queue_writes()) => {
                 CommandError::ClusterDownReadsOnly
