@@ -57,7 +57,7 @@ impl Cache {
                 self.go_on_fitting();
                 return Ok(handle);
             }
-            if !self.give_up_page() && !self.slab.take_what_is_populated() {
+            if !self.give_up_page() {
                 return Err(StoreError::OutOfMemory);
             }
         }

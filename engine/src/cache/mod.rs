@@ -122,7 +122,8 @@ impl Cache {
     /// Has memory made resident by `populator` before it is needed, a huge page at a time, as far as the limit
     /// allows. It is called where a page is taken from then on, is given one [`Populate`] at a time, and
     /// should pass that to another thread to [`run`](Populate::run); the next comes once that is over, or
-    /// dropped. Until then nobody gets that memory, and who needs more than there is gets small pages.
+    /// dropped. Until then nobody gets that memory who can do without: who needs more than there is gets small
+    /// pages, or at the limit evicts.
     /// Without a populator the call that first touches a huge page has the system clear it, which can take
     /// ms. Caches below 64 MiB, which have no huge pages, do not call it.
     pub fn populate_by(&mut self, populator: impl FnMut(Populate) + Send + 'static) {
@@ -151,9 +152,8 @@ impl Cache {
             items: self.index.len() as u64,
             items_with_ttl: self.wheel.count() as u64,
             pages_in_use: (self.slab.in_use_count() - index_pages) as u64,
-            pages_resident: (self.slab.resident_count()
-                - self.slab.populating_count()
-                - index_pages) as u64,
+            pages_resident: (self.slab.resident_count() - self.slab.withheld_count() - index_pages)
+                as u64,
             pages_total: self.slab.resident_max().saturating_sub(index_pages) as u64,
             index_bytes: (self.index.heap_bytes() + index_pages * PAGE_BYTES) as u64,
             reserved_bytes: self.reserved_bytes as u64,

@@ -9,17 +9,27 @@
 //!                       |  +------ take ------+                         |
 //!                       +--------------- take --------------------------+
 //! ```
-//! Untouched pages are also made resident ahead of their use, a huge page's worth at a time: those are
-//! nobody's until that is done, and free and resident then.
+//! Untouched pages are also made resident ahead of their use, a huge page's worth at a time. Until that is
+//! done they are withheld, and free and resident then:
+//!
+//! ```text
+//! untouched --start_populating--> withheld --end_populating--> free, resident
+//!                                  |    ^
+//!         where there is no other take  release before the end
+//!                                  v    |
+//!                                  in use
+//! ```
 //!
 //! # Invariants
-//! 1. `resident = in use + free and resident + populating`; only those can hold memory.
+//! 1. `resident = in use + free and resident + withheld`; only those can hold memory.
 //! 2. A page in use has `used > 0` chunks, except between `take` and its first allocation.
 //! 3. A page in use with a free chunk is in its class's partial list; a full or sealed one and the
-//!    index's in no list; a page that is not in use is in one pool list, populating or above
-//!    `untouched`.
+//!    index's in no list; a page that is not in use is in one pool list (free and resident, clean or
+//!    withheld) or above `untouched`.
 //! 4. `take` never makes `resident` exceed `resident_max`, nor takes one of the last `reserve` pages
-//!    below it; those are for the index and for who has nothing else.
+//!    below it, nor a withheld one, which count as in use; those are for the index and for who has
+//!    nothing else, withheld ones last. They get a page as long as fewer than `resident_max` are in use.
+//! 5. A page that is being made resident, withheld or in use, is not discarded.
 
 use std::ops::Range;
 
@@ -97,8 +107,9 @@ pub(super) struct PageTable {
     untouched: usize,
     /// Pages that are being made resident.
     populating: Range<u32>,
-    /// They are in the pool all the same.
-    is_populating_free: bool,
+    /// Those of them that are nobody's.
+    withheld: u32,
+    withheld_count: usize,
     in_use_count: usize,
     resident_count: usize,
     resident_max: usize,
@@ -123,7 +134,8 @@ impl PageTable {
             clean: NO_PAGE,
             untouched: 0,
             populating: 0..0,
-            is_populating_free: false,
+            withheld: NO_PAGE,
+            withheld_count: 0,
             in_use_count: 0,
             resident_count: 0,
             resident_max: pages_count,
@@ -149,9 +161,13 @@ impl PageTable {
 
     /// The pages of `class` with a free chunk, but for a sealed one.
     pub(super) fn partials(&self, class: ClassId) -> impl Iterator<Item = u32> + '_ {
+        self.list(self.partial[class.index()])
+    }
+
+    /// The pages of the list that starts with this one.
+    fn list(&self, head: u32) -> impl Iterator<Item = u32> + '_ {
         let some = |page: u32| (page != NO_PAGE).then_some(page);
-        let first = some(self.partial[class.index()]);
-        std::iter::successors(first, move |&page| some(self.get(page).next))
+        std::iter::successors(some(head), move |&page| some(self.get(page).next))
     }
 
     /// Pages that `class` owns.
@@ -182,8 +198,7 @@ impl PageTable {
 
     /// Whether a page beyond the reserve can be had without one being given up.
     pub(super) fn has_free(&self) -> bool {
-        self.in_use_count + self.withheld_count() + self.reserve < self.resident_max
-            && self.resident_count <= self.resident_max
+        self.in_use_count + self.withheld_count + self.reserve < self.resident_max
     }
 
     /// Whether so many pages are in use that the reserve is not whole.
@@ -250,12 +265,9 @@ impl PageTable {
         self.untouched
     }
 
-    /// Pages that nobody may take, as they are being made resident.
+    /// Pages that are nobody's and being made resident.
     pub(super) fn withheld_count(&self) -> usize {
-        match self.is_populating_free {
-            true => 0,
-            false => self.populating.len(),
-        }
+        self.withheld_count
     }
 
     pub(super) fn resident_max(&self) -> usize {
@@ -269,10 +281,11 @@ impl PageTable {
     /// Makes a page of nobody's a page of `class`, with all chunks free.
     pub(super) fn take(&mut self, class: ClassId) -> Option<u32> {
         let promised = usize::from(self.promised_to.is_some_and(|promised| promised != class));
-        self.take_but(promised + self.reserve, class)
+        self.take_but(promised + self.reserve + self.withheld_count, class)
     }
 
-    /// As `take`, with no regard to the reserve or a promise.
+    /// As `take`, with no regard to the reserve, a promise or whether the page is resident yet: who touches
+    /// a withheld one may wait for the system.
     pub(super) fn take_reserved(&mut self, class: ClassId) -> Option<u32> {
         self.take_but(0, class)
     }
@@ -291,7 +304,7 @@ impl PageTable {
         Some(page)
     }
 
-    /// Makes a page of nobody's a page of the index.
+    /// Makes a page of nobody's a page of the index, as `take_reserved`.
     pub(super) fn take_for_index(&mut self) -> Option<u32> {
         let page = self.take_free(0)?;
         self.get_mut(page).is_index = true;
@@ -300,10 +313,10 @@ impl PageTable {
     }
 
     fn take_free(&mut self, kept: usize) -> Option<u32> {
-        if self.in_use_count + self.withheld_count() + kept >= self.resident_max {
+        if self.in_use_count + kept >= self.resident_max {
             return None;
         }
-        let page = if self.resident_count <= self.resident_max && self.resident_free != NO_PAGE {
+        let page = if self.resident_free != NO_PAGE {
             let page = self.resident_free;
             self.resident_free = self.get(page).next;
             page
@@ -319,7 +332,11 @@ impl PageTable {
                 page
             }
         } else {
-            return None;
+            // Neither in use nor free: some are withheld (1), and `kept` didn't count them.
+            let page = self.withheld;
+            self.withheld = self.get(page).next;
+            self.withheld_count -= 1;
+            page
         };
         *self.get_mut(page) = Page::UNUSED;
         self.in_use_count += 1;
@@ -340,8 +357,12 @@ impl PageTable {
         for page in (number(self.untouched)..number(from)).rev() {
             self.get_mut(page).next = std::mem::replace(&mut self.clean, page);
         }
+        for page in (number(from)..number(end)).rev() {
+            self.get_mut(page).next = std::mem::replace(&mut self.withheld, page);
+        }
         self.untouched = end;
         self.resident_count += HUGE_PAGE_PAGES;
+        self.withheld_count = HUGE_PAGE_PAGES;
         self.populating = number(from)..number(end);
         Some(number(from))
     }
@@ -350,23 +371,14 @@ impl PageTable {
         !self.populating.is_empty()
     }
 
-    /// What was withheld is resident.
+    /// What was withheld is resident, or will be when it is touched.
     pub(super) fn end_populating(&mut self) {
-        self.free_populating();
+        if let Some(last) = self.list(self.withheld).last() {
+            self.get_mut(last).next = self.resident_free;
+            self.resident_free = std::mem::replace(&mut self.withheld, NO_PAGE);
+        }
+        self.withheld_count = 0;
         self.populating = 0..0;
-        self.is_populating_free = false;
-    }
-
-    /// Withholds nothing any longer; false if nothing was. Who touches it may wait.
-    pub(super) fn free_populating(&mut self) -> bool {
-        if self.withheld_count() == 0 {
-            return false;
-        }
-        for page in self.populating.clone().rev() {
-            self.get_mut(page).next = std::mem::replace(&mut self.resident_free, page);
-        }
-        self.is_populating_free = true;
-        true
     }
 
     /// Gives an empty page back to the pool. It stays resident.
@@ -393,20 +405,26 @@ impl PageTable {
 
     fn give_back(&mut self, page: u32) {
         self.in_use_count -= 1;
+        let list = if self.populating.contains(&page) {
+            self.withheld_count += 1;
+            &mut self.withheld
+        } else {
+            &mut self.resident_free
+        };
+        let next = std::mem::replace(list, page);
         *self.get_mut(page) = Page {
-            next: self.resident_free,
+            next,
             ..Page::UNUSED
         };
-        self.resident_free = page;
     }
 
-    /// A free page whose memory the caller gives back to the system now; none of those that just
-    /// become resident. Breaks a promise.
+    /// A free page whose memory the caller gives back to the system now. Breaks a promise.
     pub(super) fn discard(&mut self) -> Option<u32> {
         let page = self.resident_free;
-        if page == NO_PAGE || self.populating.contains(&page) {
+        if page == NO_PAGE {
             return None;
         }
+        debug_assert!(!self.populating.contains(&page), "invariant 5");
         self.resident_free = self.get(page).next;
         self.get_mut(page).next = self.clean;
         self.clean = page;
@@ -446,7 +464,7 @@ impl PageTable {
         0..number(self.untouched)
     }
 
-    /// Panics unless invariants 1 to 4 hold.
+    /// Panics unless invariants 1 to 3 hold.
     pub(super) fn check_integrity(&self) {
         let mut listed = vec![false; self.pages.len()];
         let mut list = |head: u32| {
@@ -463,6 +481,7 @@ impl PageTable {
         };
         let resident_free = list(self.resident_free);
         let clean = list(self.clean);
+        let withheld = list(self.withheld);
         for class in ClassId::all() {
             list(self.partial[class.index()]);
         }
@@ -478,10 +497,8 @@ impl PageTable {
                 continue;
             }
             let Some(class) = page.class else {
-                let is_withheld =
-                    self.withheld_count() > 0 && self.populating.contains(&number(index));
-                let is_elsewhere = index >= self.untouched || is_withheld;
-                assert!(listed[index] != is_elsewhere, "page is lost");
+                let is_untouched = index >= self.untouched;
+                assert!(listed[index] != is_untouched, "page is lost");
                 assert!(page.used == 0);
                 continue;
             };
@@ -503,15 +520,20 @@ impl PageTable {
         assert_eq!(of_index, self.index_count, "pages of the index");
         assert_eq!(in_use, self.in_use_count, "pages in use");
         assert_eq!(
-            in_use + resident_free + self.withheld_count(),
+            in_use + resident_free + withheld,
             self.resident_count,
             "resident pages"
         );
         assert_eq!(
-            in_use + resident_free + clean + self.withheld_count(),
+            in_use + resident_free + clean + withheld,
             self.untouched,
             "pages are lost"
         );
         assert!(self.untouched <= self.pages.len());
+        assert_eq!(withheld, self.withheld_count, "withheld pages");
+        let is_populating = |page: u32| self.populating.contains(&page);
+        assert!(self.list(self.withheld).all(is_populating));
+        assert!(!self.list(self.resident_free).any(is_populating));
+        assert!(!self.list(self.clean).any(is_populating));
     }
 }

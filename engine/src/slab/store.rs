@@ -77,16 +77,12 @@ impl Slab {
         }
     }
 
+    /// Ends what is over. If the limit fell meanwhile, it is here that free pages above it go.
     fn see_what_is_populated(&mut self) {
         if self.pages.is_populating() && !self.region.is_populating() {
             self.pages.end_populating();
+            self.discard_free();
         }
-    }
-
-    /// Lets pages be taken that are not yet resident, though whoever touches them may wait for the
-    /// system; false if there are none.
-    pub(crate) fn take_what_is_populated(&mut self) -> bool {
-        self.pages.free_populating()
     }
 
     /// Keeps so many pages free for the index and for `allocate_reserved`.
@@ -304,13 +300,13 @@ impl Slab {
         self.pages.index_count()
     }
 
-    /// Pages that are in use, free and still resident, or resident ahead of their use.
+    /// Pages that are in use, free and resident, or withheld.
     pub(crate) fn resident_count(&self) -> usize {
         self.pages.resident_count()
     }
 
-    /// Pages that are being made resident.
-    pub(crate) fn populating_count(&self) -> usize {
+    /// Pages that are nobody's and being made resident.
+    pub(crate) fn withheld_count(&self) -> usize {
         self.pages.withheld_count()
     }
 
@@ -336,14 +332,17 @@ impl Slab {
     /// Gives free pages above the limit back to the system; tells how many more pages must go.
     pub(crate) fn trim(&mut self) -> usize {
         self.see_what_is_populated();
+        self.discard_free();
         let max = self.pages.resident_max();
-        while self.pages.resident_count() > max {
-            let Some(page) = self.pages.discard() else {
-                break;
-            };
+        self.pages.resident_count().saturating_sub(max)
+    }
+
+    fn discard_free(&mut self) {
+        while self.pages.resident_count() > self.pages.resident_max()
+            && let Some(page) = self.pages.discard()
+        {
             self.region.discard(page_offset(page), PAGE_BYTES);
         }
-        self.pages.resident_count().saturating_sub(max)
     }
 
     /// The chunk's meta word.
@@ -600,9 +599,15 @@ mod tests {
         }
         assert_eq!(slab.resident_count(), handles.len() + at_once);
         assert!(!slab.has_free_page());
-        assert!(slab.take_what_is_populated(), "rather than fail");
-        assert!(!slab.take_what_is_populated());
-        handles.push(take_one(&mut slab, class).expect("one that is not resident"));
+        let handle = slab.allocate_reserved(class);
+        let handle = handle.expect("one that is not resident, rather than none");
+        slab.set_meta(handle, Meta::segment(0));
+        slab.free(handle);
+        slab.check_integrity();
+        assert!(take_one(&mut slab, class).is_none(), "it is withheld again");
+        let handle = slab.allocate_reserved(class).expect("as above");
+        slab.set_meta(handle, Meta::segment(0));
+        handles.push(handle);
         slab.set_resident_max(handles.len());
         assert_eq!(slab.trim(), at_once - 1, "they just become resident");
         slab.check_integrity();

@@ -2,6 +2,8 @@
 
 mod model;
 mod operation;
+#[cfg(not(miri))]
+mod populate;
 mod properties;
 mod s3_fifo;
 mod scans;

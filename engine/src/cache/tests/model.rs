@@ -6,6 +6,7 @@
 //! results and how many keys are gone; `s3_fifo` has an oracle for which.
 
 use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, channel};
 
 use crate::cache::tests::operation::{KEYS_COUNT, Operation, Ttl};
 use crate::cache::{Cache, Chain, Lease, Swap};
@@ -15,7 +16,7 @@ use crate::eviction::Eviction;
 use crate::item::{ItemValue, Meta};
 use crate::key::{Key, KeyHasher};
 use crate::limits::PAGE_BYTES;
-use crate::slab::{ClassId, Handle};
+use crate::slab::{ClassId, Handle, Populate};
 use crate::time::{Expiry, Time};
 use crate::version::Version;
 
@@ -43,6 +44,10 @@ pub(super) struct Pair {
     entries: HashMap<u16, Entry>,
     chains: Vec<(Chain, Vec<u8>)>,
     leases: Vec<(u16, Lease, Vec<u8>)>,
+    /// What is to be made resident.
+    begun: Option<Receiver<Populate>>,
+    /// Bytes that are reserved all the time.
+    withdrawn_bytes: usize,
     /// Every version that was given, with its key.
     given: Vec<(u16, Version)>,
     now: Time,
@@ -97,6 +102,8 @@ impl Pair {
             entries: HashMap::new(),
             chains: Vec::new(),
             leases: Vec::new(),
+            begun: None,
+            withdrawn_bytes: 0,
             given: Vec::new(),
             now: Time(0),
             uses: 0,
@@ -105,6 +112,20 @@ impl Pair {
             evicted_early: false,
             exact_evictions: 0,
         }
+    }
+
+    /// With an arena that is large enough for huge pages, which others make resident, and a limit as low as
+    /// that of `new` all the same.
+    pub(super) fn new_populated(memory_bytes_max: usize, eviction: Eviction) -> Self {
+        const ARENA_BYTES: usize = 66 << 20;
+        let mut pair = Self::new(ARENA_BYTES, false, eviction);
+        pair.withdrawn_bytes = ARENA_BYTES - memory_bytes_max;
+        pair.cache.set_reserved_bytes(pair.withdrawn_bytes);
+        let (sender, begun) = channel();
+        pair.cache
+            .populate_by(move |populate| drop(sender.send(populate)));
+        pair.begun = Some(begun);
+        pair
     }
 
     /// Runs one call on both and compares everything.
@@ -270,7 +291,14 @@ impl Pair {
                 Outcome::None
             }
             Operation::Reserve(bytes) => {
-                self.cache.set_reserved_bytes(bytes);
+                self.cache.set_reserved_bytes(self.withdrawn_bytes + bytes);
+                Outcome::None
+            }
+            Operation::Populate { is_run } => {
+                let populate = self.begun.as_ref().and_then(|begun| begun.try_recv().ok());
+                if let Some(populate) = populate.filter(|_| is_run) {
+                    populate.run();
+                }
                 Outcome::None
             }
             Operation::Advance { ms, work_max } => {

@@ -5,6 +5,8 @@ use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 
 /// Number of different keys.
 pub(super) const KEYS_COUNT: u16 = 300;
+/// What is made resident at once.
+pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One call, or a few alike.
 #[derive(Clone, Debug)]
@@ -57,6 +59,10 @@ pub(super) enum Operation {
     Lease(u16),
     Release(usize),
     Reserve(usize),
+    /// What is being made resident is, or is left to be touched.
+    Populate {
+        is_run: bool,
+    },
     Advance {
         ms: u64,
         work_max: usize,
@@ -145,6 +151,17 @@ fn operation() -> BoxedStrategy<Operation> {
 /// A sequence of calls.
 pub(super) fn operations(count_max: usize) -> impl Strategy<Value = Vec<Operation>> {
     vec(operation(), 1..count_max)
+}
+
+/// As `operations`, of a cache of which memory is made resident ahead, with a limit that moves by whole
+/// huge pages.
+pub(super) fn operations_populated(count_max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        12 => operation(),
+        1 => any::<bool>().prop_map(|is_run| Operation::Populate { is_run }),
+        2 => (0..3 * HUGE_PAGE_BYTES).prop_map(Operation::Reserve),
+    ];
+    vec(operation, 1..count_max)
 }
 
 impl Operation {

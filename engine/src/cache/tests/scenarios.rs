@@ -877,21 +877,3 @@ fn no_call_empties_more_under(eviction: Eviction, used_step: Option<usize>) {
     assert!(!cache.slab.is_over(), "the reserve is whole again");
     cache.check_integrity();
 }
-
-#[test]
-#[cfg(not(miri))]
-fn what_just_became_resident_is_given_back_by_and_by() {
-    let bytes = 80 * MIB;
-    let mut cache = Cache::new(Config::new(bytes, HASHER)).expect("address space");
-    let (sender, begun) = std::sync::mpsc::channel();
-    cache.populate_by(move |populate| drop(sender.send(populate)));
-    let populate = begun.try_recv().expect("it asks at once");
-    cache.set_reserved_bytes(bytes - 2 * MIB);
-    assert!(cache.slab.resident_count() > cache.slab.resident_max());
-    cache.advance(Time(1), 1);
-    assert!(cache.slab.resident_count() > cache.slab.resident_max());
-    populate.run();
-    cache.advance(Time(2), 1);
-    assert!(cache.slab.resident_count() <= cache.slab.resident_max());
-    cache.check_integrity();
-}
