@@ -343,13 +343,15 @@ impl PageTable {
         Some(page)
     }
 
-    /// Withholds the next untouched huge page, if few free pages are resident and the limit allows: it is
-    /// to be made resident. What lies before it of one that was begun is left for who can't wait.
+    /// Withholds the next untouched huge page, if few free pages are resident and the limit holds it beside
+    /// the reserve: it is to be made resident. What lies before it of one that was begun is left for who
+    /// can't wait.
     pub(super) fn start_populating(&mut self) -> Option<u32> {
         debug_assert!(self.populating.is_empty());
         let from = self.untouched.next_multiple_of(HUGE_PAGE_PAGES);
         let end = from + HUGE_PAGE_PAGES;
-        let is_allowed = self.resident_count + HUGE_PAGE_PAGES <= self.resident_max;
+        let held_count = self.resident_count.max(self.in_use_count + self.reserve);
+        let is_allowed = held_count + HUGE_PAGE_PAGES <= self.resident_max;
         let free_count = self.resident_count - self.in_use_count;
         if free_count >= AHEAD_PAGES || !is_allowed || end > self.pages.len() {
             return None;

@@ -10,7 +10,7 @@ use crate::cache::tests::operation::{HUGE_PAGE_BYTES, operations_populated};
 use crate::config::Config;
 use crate::eviction::Eviction;
 use crate::key::{Key, KeyHasher};
-use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES};
+use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES, RESERVED_PAGES_MAX};
 use crate::slab::Populate;
 use crate::time::{Expiry, Time};
 
@@ -146,6 +146,34 @@ fn no_call_empties_more_where_the_limit_fell_meanwhile() {
         populated.cache.check_integrity();
         drop(populate);
     }
+}
+
+/// Where a limit rises by just a huge page, that leaves room for one beside what is resident, but not beside
+/// the reserve.
+#[test]
+fn the_reserve_is_not_what_is_made_resident() {
+    let mut populated = Populated::new();
+    drop(populated.begun.try_recv());
+    populated.limit(3 * HUGE_PAGE_PAGES);
+    for _ in 0..2 {
+        populated.fill(40);
+        drop(populated.begun.try_recv());
+    }
+    let slab = &populated.cache.slab;
+    let (resident, reserve) = (slab.resident_count(), RESERVED_PAGES_MAX);
+    assert!(resident - slab.in_use_count() < reserve);
+    populated.limit(resident + HUGE_PAGE_PAGES);
+    for len in (300..).step_by(300).take(reserve) {
+        populated.set(len);
+        let slab = &populated.cache.slab;
+        assert_eq!(slab.resident_max(), resident + HUGE_PAGE_PAGES);
+        let withheld_count = slab.withheld_count();
+        assert!(
+            [0, HUGE_PAGE_PAGES].contains(&withheld_count),
+            "{withheld_count} left"
+        );
+    }
+    populated.cache.check_integrity();
 }
 
 /// What happens to a cache of many small items.
