@@ -11,6 +11,8 @@
 //! 3. References given out borrow `self`, so the borrow checker keeps writes and reads apart.
 //! 4. A `Span` is an address, not a permission: whoever reads through it relies on its lease,
 //!    while which the engine neither writes to nor discards these bytes.
+//! 5. A huge page is made resident by a `Populate` once, before its first use, and nothing of it is discarded
+//!    until that is over. So whoever discards has the last word on whether it stays huge.
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -59,7 +61,8 @@ unsafe impl Send for Span {}
 
 /// Size and alignment of a huge page where the processor has them.
 pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// What the arena's start is a multiple of.
+/// What the arena's start is a multiple of. Miri has no huge pages, and would have to look for an address for
+/// each arena.
 const BASE_ALIGN: usize = if cfg!(miri) { 4096 } else { HUGE_PAGE_BYTES };
 
 /// A type that bytes of the arena can be read and written as.
@@ -114,6 +117,7 @@ impl Region {
     }
 
     fn of(mapping: Mapping) -> Self {
+        debug_assert!(mapping.base.addr().get().is_multiple_of(BASE_ALIGN));
         Self {
             base: mapping.base,
             bytes: mapping.bytes,
@@ -298,7 +302,7 @@ mod mapped {
         }
 
         /// Keeps the system from making the huge page around a discarded range whole again: that
-        /// would bring back memory that no chunk uses.
+        /// would bring back memory that no chunk uses. No `Populate` asks for it later (5).
         fn break_huge_page(&self, offset: usize) {
             if self.is_huge() {
                 let start = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
@@ -398,19 +402,28 @@ mod heap {
 mod tests {
     use super::Region;
 
-    #[test]
     #[cfg(not(miri))]
-    fn a_touch_makes_a_small_page_resident_and_populate_a_huge_one() {
-        use std::os::unix::fs::FileExt;
+    const HUGE_PAGE_BYTES: usize = super::HUGE_PAGE_BYTES;
 
-        use super::HUGE_PAGE_BYTES;
-
-        let page_bytes = rustix::param::page_size();
+    /// 64 MiB of which huge page 2 is populated, and the first byte of huge page 3 written.
+    #[cfg(not(miri))]
+    fn populated() -> Region {
         let mut region = Region::new(64 << 20).expect("address space");
         region.leave_huge_pages_to_populate(1);
         region.bytes_mut(3 * HUGE_PAGE_BYTES, 1).fill(1);
         region.populate(2 * HUGE_PAGE_BYTES).run();
+        region
+    }
 
+    #[test]
+    #[cfg(not(miri))]
+    fn populate_makes_a_huge_page_resident_and_a_touch_a_small_one() {
+        use std::os::unix::fs::FileExt;
+
+        let region = populated();
+        let page_kib = fact_at(&region, 0, "KernelPageSize:");
+        let page_kib = { page_kib.trim_end_matches(" kB") }.parse::<usize>();
+        let page_bytes = page_kib.expect("a number") * 1024;
         let mut entries = vec![0; region.len() / page_bytes * 8];
         let first = region.span(0, 1).as_ptr().addr() / page_bytes * 8;
         std::fs::File::open("/proc/self/pagemap")
@@ -424,6 +437,57 @@ mod tests {
             resident,
             (populated.start..=populated.end).collect::<Vec<_>>()
         );
+    }
+
+    /// What the system was told about huge pages at this offset, of `hg` and `nh`.
+    #[cfg(not(miri))]
+    fn advice_at(region: &Region, offset: usize) -> Option<String> {
+        let flags = fact_at(region, offset, "VmFlags:");
+        let mut flags = flags.split_whitespace();
+        flags
+            .find(|flag| ["hg", "nh"].contains(flag))
+            .map(str::to_owned)
+    }
+
+    /// What the system says about the mapping at this offset.
+    #[cfg(not(miri))]
+    fn fact_at(region: &Region, offset: usize, name: &str) -> String {
+        let address = region.span(offset, 1).as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
+        let is_around = |line: &str| {
+            let range = line.split(' ').next().and_then(|word| word.split_once('-'));
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            range
+                .and_then(|(from, to)| Some(number(from)?..number(to)?))
+                .is_some_and(|range| range.contains(&address))
+        };
+        let lines = maps.lines().skip_while(|&line| !is_around(line));
+        let fact = { lines }.find_map(|line| line.strip_prefix(name));
+        fact.expect("of every mapping").trim().to_owned()
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn populate_alone_asks_for_huge_pages_and_discard_ends_that() {
+        if !std::fs::exists("/sys/kernel/mm/transparent_hugepage").expect("Linux") {
+            println!("skipped: this system has no huge pages");
+            return;
+        }
+        let mut region = populated();
+        let advice = |region: &Region| [1, 2, 3].map(|n| advice_at(region, n * HUGE_PAGE_BYTES));
+        let of = |flags: [&str; 3]| flags.map(|flag| Some(flag.to_owned()));
+        assert_eq!(advice(&region), of(["nh", "hg", "nh"]));
+        assert_eq!(
+            advice_at(&region, 3 * HUGE_PAGE_BYTES - 1).as_deref(),
+            Some("hg")
+        );
+        assert_eq!(
+            advice_at(&region, 0).as_deref(),
+            Some("hg"),
+            "it was begun before"
+        );
+        region.discard(2 * HUGE_PAGE_BYTES + (1 << 16), 1 << 16);
+        assert_eq!(advice(&region), of(["nh", "nh", "nh"]));
     }
 
     #[test]
