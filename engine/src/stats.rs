@@ -37,8 +37,8 @@ pub struct Stats {
     pub value_bytes: u64,
     /// Pages that hold at least one chunk in use.
     pub pages_in_use: u64,
-    /// Pages that are in use, or free but still resident; without those that are resident ahead of
-    /// their first use.
+    /// Pages that are in use, or free and resident, as they were used before or were made resident ahead; without
+    /// those that others are about to make resident.
     pub pages_resident: u64,
     /// Pages that the limit allows right now.
     pub pages_total: u64,
