@@ -1,5 +1,7 @@
 //! One core's copies: what each of its ranges holds, and where that comes from.
 
+use std::borrow::Cow;
+
 use super::limits::DROP_ITEMS_PER_STEP;
 use super::{Address, Fork, History, LogOffset, Store};
 use super::{CopyPosition, Reign};
@@ -64,8 +66,9 @@ pub(super) struct RangeCopy {
     /// up with what its primary had when that offered it.
     pub(super) is_base: bool,
     base_goal: Option<Seq>,
-    /// Some of what it holds was replaced by the primary's values, and its position not yet.
-    pub(super) is_being_rewound: bool,
+    /// From the first key that was replaced on a rewind until the primary follows up: where it rewinds to. Of
+    /// what came after that it has some, and some of the other primary's.
+    pub(super) rewound_to: Option<Seq>,
     pub(super) follow: Follow,
     /// The history that it will have when it has caught up with its primary's start.
     pub(super) offered: Option<Box<History>>,
@@ -96,7 +99,7 @@ impl RangeCopy {
             is_complete: false,
             is_base: false,
             base_goal: None,
-            is_being_rewound: false,
+            rewound_to: None,
             follow: Follow::Empty,
             offered: None,
             sync: None,
@@ -109,9 +112,10 @@ impl RangeCopy {
     /// How far it is; `None` if it holds nothing of any decided reign, or a base. What was written in a
     /// branch that is void does not count.
     pub(super) fn position(&self) -> Option<CopyPosition> {
-        let last = self.history.last().filter(|_| !self.is_base)?;
+        let (history, seq) = self.certain();
+        let last = history.last().filter(|_| !self.is_base)?;
         if self.is_void(last.reign) {
-            let before = self.history.forks().iter().rev().nth(1)?;
+            let before = history.forks().iter().rev().nth(1)?;
             return Some(CopyPosition {
                 range: self.range,
                 term: before.reign.term,
@@ -122,9 +126,22 @@ impl RangeCopy {
         Some(CopyPosition {
             range: self.range,
             term: last.reign.term,
-            seq: self.seq,
+            seq,
             is_complete: self.is_complete,
         })
+    }
+
+    /// Where it comes from and how far it is, without what a rewind that has not ended makes uncertain.
+    pub(super) fn certain(&self) -> (Cow<'_, History>, Seq) {
+        match self.rewound_to {
+            Some(to) => (Cow::Owned(self.history.until(to)), to),
+            None => (Cow::Borrowed(&self.history), self.seq),
+        }
+    }
+
+    /// Something that came after `to` is about to be replaced by what its primary has.
+    pub(super) fn note_rewound(&mut self, to: Seq) {
+        self.rewound_to = Some(self.rewound_to.map_or(to, |before| before.min(to)));
     }
 
     /// Whether the topology knows nothing of a reign that is the newest here: it was one of a branch that
@@ -165,11 +182,11 @@ impl RangeCopy {
     /// Takes over: what it holds is from now on what counts. What a part of a range is missing, or a copy that
     /// was being rewound, cannot be told by numbers, so nobody is to find a fork in it.
     pub(super) fn begin_reign(&mut self, reign: Reign, log_head: LogOffset) {
-        let is_whole = self.is_complete && !self.is_being_rewound;
+        let is_whole = self.is_complete && self.rewound_to.is_none();
         if !is_whole {
             self.history = History::default();
         }
-        (self.is_base, self.is_being_rewound) = (false, false);
+        (self.is_base, self.rewound_to) = (false, None);
         let start = self.seq.max(self.head);
         self.history.push(Fork {
             reign,
@@ -219,7 +236,7 @@ impl RangeCopy {
     fn forget(&mut self) {
         self.history = History::default();
         (self.seq, self.head, self.floor) = (Seq(0), Seq(0), Seq(0));
-        (self.is_complete, self.is_base, self.is_being_rewound) = (false, false, false);
+        (self.is_complete, self.is_base, self.rewound_to) = (false, false, None);
     }
 
     /// Whether it may hold something that is not being dropped.
@@ -381,13 +398,32 @@ mod tests {
 
     #[test]
     fn nobody_finds_a_fork_in_what_was_being_rewound() {
-        for (is_being_rewound, forks) in [(false, 2), (true, 1)] {
+        for (rewound_to, forks) in [(None, 2), (Some(Seq(7)), 1)] {
             let mut copy = replica(3);
-            copy.is_being_rewound = is_being_rewound;
+            copy.rewound_to = rewound_to;
             // The connection broke meanwhile.
             copy.stop_following();
             copy.begin_reign(reign(5, 2), LogOffset(0));
             assert_eq!(copy.history.forks().len(), forks);
+        }
+    }
+    #[test]
+    fn a_copy_that_is_being_rewound_is_as_far_as_it_is_rewound() {
+        let mut copy = replica(3);
+        let fork = Fork {
+            reign: reign(4, 2),
+            seq: Seq(8),
+            start: Seq(8),
+        };
+        copy.history.push(fork);
+        (copy.term, copy.source) = (Epoch(4), Some(source(2)));
+        let position = |copy: &RangeCopy| copy.position().map(|one| (one.term, one.seq));
+        assert_eq!(position(&copy), Some((Epoch(4), Seq(10))));
+        for (to, expected) in [(9, (4, 9)), (7, (3, 7)), (9, (3, 7))] {
+            copy.note_rewound(Seq(to));
+            // The connection broke meanwhile.
+            copy.stop_following();
+            assert_eq!(position(&copy), Some((Epoch(expected.0), Seq(expected.1))));
         }
     }
 }

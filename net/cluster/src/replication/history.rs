@@ -62,6 +62,13 @@ impl History {
         self.0.last()
     }
 
+    /// What of it was there at `seq`.
+    #[must_use]
+    pub fn until(&self, seq: Seq) -> Self {
+        let count = self.0.partition_point(|fork| fork.seq <= seq);
+        Self::new(&self.0[..count])
+    }
+
     /// Adds a reign; the oldest is forgotten if there is no room.
     pub fn push(&mut self, fork: Fork) {
         if self.0.is_full() {

@@ -88,6 +88,9 @@ impl Source {
             | EntryKind::ValueAbort => {
                 let takes_items = matches!(copy.follow, Follow::Live | Follow::Rewinding { .. });
                 if takes_items {
+                    if let Follow::Rewinding { from, .. } = copy.follow {
+                        copy.note_rewound(from);
+                    }
                     self.change(entry, bench);
                 } else {
                     self.abort_stage_of(entry.range, bench.store);

@@ -12,8 +12,8 @@ impl Source {
         let history = History::new(forks);
         // An offer is repeated when the answer takes long.
         let is_repeated = copy.offered.as_deref() == Some(&history);
-        let is_same_reign =
-            copy.history.last().map(|fork| fork.reign) == history.last().map(|fork| fork.reign);
+        let reign_of = |history: &History| history.last().map(|fork| fork.reign);
+        let is_same_reign = reign_of(&copy.certain().0) == reign_of(&history);
         match copy.follow {
             Follow::Emptying { .. } => {}
             Follow::Rewinding { .. } if is_repeated => return,
@@ -38,14 +38,15 @@ impl Source {
         history: &History,
         is_same_reign: bool,
     ) {
-        let common = copy.history.common(copy.seq, history, seq);
+        let (certain, certain_seq) = copy.certain();
+        let common = certain.common(certain_seq, history, seq);
         let from = common.filter(|&from| {
             let can_rewind = copy.floor <= from || copy.head <= from || is_same_reign;
             copy.is_complete && can_rewind
         });
         match from {
             None => copy.begin_emptying(),
-            // Later values than the position tells of are of the same primary.
+            // Later values than the position tells of are of the same primary, or it will send them again.
             Some(from) if copy.head <= from || is_same_reign => {
                 copy.follow = Follow::Starting { from };
                 copy.is_start_due = true;
@@ -55,7 +56,6 @@ impl Source {
                     from,
                     is_listed: false,
                 };
-                copy.is_being_rewound = true;
                 self.needs_pass = true;
             }
         }
@@ -68,7 +68,7 @@ impl Source {
         };
         copy.follow = Follow::Live;
         copy.seq = from;
-        copy.is_being_rewound = false;
+        copy.rewound_to = None;
         let start = copy
             .offered
             .as_ref()
@@ -106,5 +106,57 @@ pub(super) fn start_of(copy: &RangeCopy) -> Option<StartFrom> {
         (Follow::Starting { from }, Some(sync)) => Some(StartFrom::Sync { sync, seq: from }),
         (Follow::Starting { from }, None) => Some(StartFrom::Seq(from)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+    use crate::replication::copies::{Copies, Follow};
+    use crate::replication::{Address, Fork, History, LogOffset, Reign, RemoteCore};
+    use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex};
+
+    fn fork(term: u64, primary: u64, seq: u64) -> Fork {
+        Fork {
+            reign: Reign {
+                term: Epoch(term),
+                primary: NodeId(primary),
+                incarnation: Incarnation(1),
+            },
+            seq: Seq(seq),
+            start: Seq(seq),
+        }
+    }
+
+    /// It follows node 1 up to 10, begins to rewind to 7 for node 2, and node 1 offers again.
+    #[test]
+    fn a_rewind_that_has_not_ended_is_undone_by_the_primary_before() {
+        let mut copies = Copies::new(&HomeTable::even(1), ShardIndex(0));
+        let copy = copies.get_mut(Range::of(b"a")).expect("it is at home here");
+        copy.history = History::new(&[fork(3, 1, 0)]);
+        (copy.seq, copy.head, copy.is_complete) = (Seq(10), Seq(10), true);
+        copy.log_start = LogOffset(0);
+        copy.follow = Follow::Waiting;
+        let mut source = Source::new(Address {
+            core: RemoteCore {
+                node: NodeId(2),
+                core: ShardIndex(0),
+            },
+            incarnation: Incarnation(1),
+        });
+        source.consider(copy, Seq(8), &[fork(3, 1, 0), fork(5, 2, 7)]);
+        let Follow::Rewinding { from, .. } = copy.follow else {
+            panic!("{:?}", copy.follow);
+        };
+        assert_eq!(from, Seq(7));
+        for (is_begun, expected) in [(false, 10), (true, 7)] {
+            if is_begun {
+                copy.note_rewound(from);
+            }
+            copy.stop_following();
+            source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+            let from = Seq(expected);
+            assert_eq!(copy.follow, Follow::Starting { from });
+        }
     }
 }
