@@ -38,16 +38,18 @@ impl Source {
         history: &History,
         is_same_reign: bool,
     ) {
+        // What a rewind has replaced the primary does not send again by its numbers: they may be lower there.
+        let goes_on = is_same_reign && copy.rewound_to.is_none();
         let (certain, certain_seq) = copy.certain();
         let common = certain.common(certain_seq, history, seq);
         let from = common.filter(|&from| {
-            let can_rewind = copy.floor <= from || copy.head <= from || is_same_reign;
+            let can_rewind = copy.floor <= from || copy.head <= from || goes_on;
             copy.is_complete && can_rewind
         });
         match from {
             None => copy.begin_emptying(),
-            // Later values than the position tells of are of the same primary, or it will send them again.
-            Some(from) if copy.head <= from || is_same_reign => {
+            // Later values than the position tells of are of the same primary.
+            Some(from) if copy.head <= from || goes_on => {
                 copy.follow = Follow::Starting { from };
                 copy.is_start_due = true;
             }
@@ -149,14 +151,13 @@ mod tests {
             panic!("{:?}", copy.follow);
         };
         assert_eq!(from, Seq(7));
-        for (is_begun, expected) in [(false, 10), (true, 7)] {
-            if is_begun {
-                copy.note_rewound(from);
-            }
-            copy.stop_following();
-            source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
-            let from = Seq(expected);
-            assert_eq!(copy.follow, Follow::Starting { from });
-        }
+        copy.stop_following();
+        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        assert_eq!(copy.follow, Follow::Starting { from: Seq(10) });
+        copy.note_rewound(from);
+        copy.stop_following();
+        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        let is_listed = false;
+        assert_eq!(copy.follow, Follow::Rewinding { from, is_listed });
     }
 }
