@@ -9,7 +9,7 @@
 //! one counts. A newest state that the disk itself lost can't be told from that: it is logged.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -23,11 +23,10 @@ const LOCK_NAME: &str = "node.lock";
 /// Longest state: a topology and votes on another one, and some.
 const STATE_BYTES_MAX: usize = 1 << 20;
 /// From one place to the next.
-const PLACE_BYTES: u64 = (STATE_BYTES_MAX + 4096) as u64;
+const PLACE_BYTES: usize = STATE_BYTES_MAX + 4096;
 const _: () = assert!(2 * TOPOLOGY_BYTES_MAX + 256 <= STATE_BYTES_MAX);
-const _: () = assert!(
-    PLACE_BYTES.is_multiple_of(4096) && PLACE_BYTES >= (HEADER_BYTES + STATE_BYTES_MAX) as u64
-);
+const _: () =
+    assert!(PLACE_BYTES.is_multiple_of(4096) && PLACE_BYTES >= HEADER_BYTES + STATE_BYTES_MAX);
 /// Names the format and its version.
 const MAGIC: &[u8; 8] = b"FULMARs\x01";
 const HEADER_BYTES: usize = 24;
@@ -44,7 +43,6 @@ pub(crate) struct Directory {
 }
 
 /// What a place has.
-#[derive(Debug, PartialEq, Eq)]
 enum Place {
     Blank,
     /// Not written by this version.
@@ -84,26 +82,26 @@ impl Directory {
         let file = File::open(self.path.join(FILE_NAME))?;
         // What a process that was killed has written and not synced: it must not be the only one.
         file.sync_data()?;
-        let places = (read(&file, 0)?, read(&file, PLACE_BYTES)?);
-        if matches!(
-            places,
-            (Place::Foreign | Place::Damaged, _) | (_, Place::Foreign | Place::Damaged)
-        ) {
+        let mut bytes = Vec::new();
+        file.take(2 * PLACE_BYTES as u64).read_to_end(&mut bytes)?;
+        let (first, second) = bytes.split_at(bytes.len().min(PLACE_BYTES));
+        let places = [Place::decode(first), Place::decode(second)];
+        if places
+            .iter()
+            .any(|place| matches!(place, Place::Foreign | Place::Damaged))
+        {
             tracing::warn!(path = %self.path.display(), "one of two states in the node directory is damaged");
         }
-        let (number, state) = match places {
-            (Place::State(one, first), Place::State(other, second)) => {
-                if one > other {
-                    (one, first)
-                } else {
-                    (other, second)
-                }
-            }
-            (Place::State(number, state), _) | (_, Place::State(number, state)) => (number, state),
+        if let [Place::Blank | Place::Damaged, Place::Blank] = places {
             // No node has said anything before its first state is there.
-            (Place::Blank | Place::Damaged, Place::Blank) => return Ok(None),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        };
+            return Ok(None);
+        }
+        let states = places.into_iter().filter_map(|place| match place {
+            Place::State(number, state) => Some((number, state)),
+            _ => None,
+        });
+        let newest = states.max_by_key(|(number, _)| *number);
+        let (number, state) = newest.ok_or(io::ErrorKind::InvalidData)?;
         self.newest = number;
         Ok(Some(state))
     }
@@ -128,54 +126,41 @@ impl Directory {
         let file = OpenOptions::new()
             .write(true)
             .open(self.path.join(FILE_NAME))?;
-        file.write_all_at(&bytes, (number - 1) % 2 * PLACE_BYTES)?;
+        file.write_all_at(&bytes, (number - 1) % 2 * PLACE_BYTES as u64)?;
         file.sync_data()?;
         self.newest = number;
         Ok(())
     }
 }
 
-fn read(file: &File, offset: u64) -> io::Result<Place> {
-    let mut header = [0; HEADER_BYTES];
-    let count = read_at(file, &mut header, offset)?;
-    if header == [0; HEADER_BYTES] {
-        return Ok(Place::Blank);
-    }
-    let covered = &header[COVERED_FROM..];
-    let mut fields = &header[MAGIC.len()..];
-    let (checksum, length, number) = (
-        fields.get_u32_le(),
-        fields.get_u32_le(),
-        fields.get_u64_le(),
-    );
-    let length = length as usize;
-    // A header lies within a sector, which is written as a whole or not at all.
-    if count < HEADER_BYTES || !header.starts_with(MAGIC) || length > STATE_BYTES_MAX {
-        return Ok(Place::Foreign);
-    }
-    let mut state = vec![0; length];
-    let count = read_at(file, &mut state, offset + HEADER_BYTES as u64)?;
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(covered);
-    hasher.update(&state);
-    if count < length || hasher.finalize() != checksum {
-        return Ok(Place::Damaged);
-    }
-    Ok(Place::State(number, state))
-}
-
-/// Reads as much as there is; how much that was.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut count = 0;
-    while count < buffer.len() {
-        match file.read_at(&mut buffer[count..], offset + count as u64) {
-            Ok(0) => break,
-            Ok(read) => count += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+impl Place {
+    fn decode(bytes: &[u8]) -> Self {
+        let header = &bytes[..bytes.len().min(HEADER_BYTES)];
+        if header.iter().all(|&byte| byte == 0) {
+            return Self::Blank;
+        }
+        // A header lies within a sector, which is written as a whole or not at all.
+        let Some(mut fields) = header
+            .strip_prefix(MAGIC)
+            .filter(|_| header.len() == HEADER_BYTES)
+        else {
+            return Self::Foreign;
+        };
+        let (checksum, length, number) = (
+            fields.get_u32_le(),
+            fields.get_u32_le() as usize,
+            fields.get_u64_le(),
+        );
+        if length > STATE_BYTES_MAX {
+            return Self::Foreign;
+        }
+        match bytes.get(COVERED_FROM..HEADER_BYTES + length) {
+            Some(covered) if crc32fast::hash(covered) == checksum => {
+                Self::State(number, bytes[HEADER_BYTES..HEADER_BYTES + length].to_vec())
+            }
+            _ => Self::Damaged,
         }
     }
-    Ok(count)
 }
 
 #[cfg(test)]
@@ -246,7 +231,7 @@ pub(super) mod tests {
                     directory.store(state).expect("written");
                 }
                 drop(directory);
-                let place = (before % 2) as u64 * PLACE_BYTES;
+                let place = (before % 2 * PLACE_BYTES) as u64;
                 let path = folder.path().join(FILE_NAME);
                 let file = OpenOptions::new().write(true).open(path).expect("there");
                 let rest = vec![0; HEADER_BYTES + states[before].len() - cut];
@@ -279,7 +264,7 @@ pub(super) mod tests {
         let path = folder.path().join(FILE_NAME);
         let file = OpenOptions::new().write(true).open(path).expect("there");
         for place in [0, PLACE_BYTES] {
-            file.write_all_at(b"x", place + HEADER_BYTES as u64)
+            file.write_all_at(b"x", (place + HEADER_BYTES) as u64)
                 .expect("written");
         }
         assert_eq!(loaded(folder.path()), Err(ErrorKind::InvalidData));
