@@ -9,7 +9,7 @@ use fulmar_protocol::{Command, CommandError, ReplySink};
 use fulmar_shard::{Route, route};
 
 use super::nodes::{answer_from_copy, send_on};
-use super::{COMMANDS_PER_TURN, Context, Served, Stop, wait_a_moment};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop, stop_for};
 use crate::cluster::{Asker, Serving, Way, way};
 use crate::dispatch::{Dispatcher, Outcome, Routed, access_of};
 use crate::message;
@@ -145,13 +145,8 @@ impl HttpSession {
 
 /// Why to stop after a request, if so.
 fn after(outcome: Outcome, form: ReplyForm, context: &mut Context<'_, '_>) -> Option<Stop> {
-    match outcome {
-        Outcome::Done if form.keep_alive() => None,
-        Outcome::Done => Some(Stop::Close),
-        Outcome::Busy => Some(Stop::Again),
-        Outcome::Wait => Some(Stop::Wait),
-        Outcome::Held => Some(wait_a_moment(context)),
-    }
+    let is_last = outcome == Outcome::Done && !form.keep_alive();
+    stop_for(outcome, context).or_else(|| is_last.then_some(Stop::Close))
 }
 
 /// Runs a request as the command that its arguments make.

@@ -25,7 +25,7 @@ use rustix::net::getpeername;
 use crate::cluster::Reply;
 
 use crate::core::Service;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Outcome};
 use crate::output::Output;
 use crate::ring::ConnectionId;
 use crate::token::Tokens;
@@ -62,13 +62,20 @@ struct Context<'c, 'n> {
     dispatcher: &'c mut Dispatcher<'n>,
 }
 
-/// Has a connection tried again when the cluster has changed, or after a while.
-fn wait_a_moment(context: &mut Context<'_, '_>) -> Stop {
-    let Some(nodes) = context.dispatcher.nodes_mut() else {
-        return Stop::Again;
-    };
-    nodes.hold(context.id);
-    Stop::Wait
+/// What a client's session stops for after a command, unless that is done.
+fn stop_for(outcome: Outcome, context: &mut Context<'_, '_>) -> Option<Stop> {
+    match outcome {
+        Outcome::Done => None,
+        Outcome::Busy => Some(Stop::Again),
+        Outcome::Wait => Some(Stop::Wait),
+        Outcome::Held => {
+            let Some(nodes) = context.dispatcher.nodes_mut() else {
+                return Some(Stop::Again);
+            };
+            nodes.hold(context.id);
+            Some(Stop::Wait)
+        }
+    }
 }
 
 /// The protocol state of one connection.

@@ -26,7 +26,7 @@ pub(crate) use elsewhere::error_of;
 use transactions::Obstacle;
 
 use super::lookahead::Lookahead;
-use super::{COMMANDS_PER_TURN, Context, Served, Stop, wait_a_moment};
+use super::{COMMANDS_PER_TURN, Context, Served, Stop, stop_for};
 use crate::clients::Registration;
 use crate::cluster::{Gather, Owner, View, Writes};
 use crate::dispatch::{Cleanup, Dispatcher, HeldShards, Outcome, Routed, access_of};
@@ -192,11 +192,8 @@ impl RespSession {
         let mut pending = self.pending.take()?;
         let mut chains = std::mem::take(&mut pending.chains);
         let outcome = pending.with_argv(|argv| self.run(argv, None, &mut chains, context));
-        let stop = match outcome {
-            Outcome::Done => return self.stop_after_command(),
-            Outcome::Busy => Stop::Again,
-            Outcome::Wait => Stop::Wait,
-            Outcome::Held => wait_a_moment(context),
+        let Some(stop) = stop_for(outcome, context) else {
+            return self.stop_after_command();
         };
         if self.pending.is_none() {
             pending.chains = chains;
@@ -318,18 +315,14 @@ impl RespSession {
     ) -> Option<Stop> {
         let mut chains = std::mem::take(&mut self.chains);
         let outcome = self.run(argv, known, &mut chains, context);
-        if outcome == Outcome::Done {
+        let Some(stop) = stop_for(outcome, context) else {
             return self.stop_after_command();
-        }
+        };
         // Unless its streamed values were taken out and it was kept with them.
         if self.pending.is_none() {
             self.pending = Some(Box::new(Pending::new(argv, chains)));
         }
-        Some(match outcome {
-            Outcome::Busy => Stop::Again,
-            Outcome::Held => wait_a_moment(context),
-            Outcome::Done | Outcome::Wait => Stop::Wait,
-        })
+        Some(stop)
     }
 
     /// Why nothing more is decoded after a command that was begun, if so.
@@ -466,7 +459,7 @@ impl RespSession {
                     return self.refuse_queue(&CommandError::TryAgain, context);
                 }
                 Some(Obstacle::ForNow) => return Outcome::Held,
-                Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Wait,
+                Some(Obstacle::Moved) if self.follow_queue(context) => return Outcome::Held,
                 Some(Obstacle::Moved) => {
                     return self.refuse_queue(&CommandError::TryAgain, context);
                 }

@@ -103,8 +103,7 @@ impl RespSession {
     ) -> Option<Outcome> {
         let now = Time(context.dispatcher.now().time.0);
         let since = self.exec_since.take().unwrap_or(now);
-        let nodes = context.dispatcher.nodes_mut()?;
-        let view = nodes.view()?;
+        let view = context.dispatcher.nodes()?.view()?;
         let asker = Asker {
             reads_replicas: false,
             ..self.asker()
@@ -119,8 +118,7 @@ impl RespSession {
             // The owner does not know yet that it is, and would send the client back.
             _ if asker.knows_the_map => {
                 self.exec_since = Some(since);
-                nodes.hold(context.id);
-                return Some(Outcome::Wait);
+                return Some(Outcome::Held);
             }
             _ => CommandError::WatchElsewhere,
         };

@@ -180,10 +180,9 @@ impl RespSession {
         if is_late || self.asker().knows_the_map || !self.transaction.is_portable() {
             return false;
         }
-        let Some(nodes) = context.dispatcher.nodes_mut() else {
+        let Some(nodes) = context.dispatcher.nodes() else {
             return false;
         };
-        nodes.hold(context.id);
         let view = nodes.view().cloned();
         if let Some(owner) = view.and_then(|view| self.owner_of_queue(&view)) {
             self.queue_owner = Some(owner);
