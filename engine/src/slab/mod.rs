@@ -13,6 +13,8 @@ mod store;
 pub(crate) use classes::{CLASSES_COUNT, ClassId};
 pub(crate) use handle::Handle;
 pub(crate) use lines::{LINE_BYTES, LineId, PAGE_LINES};
+#[cfg(test)]
+pub(crate) use region::HUGE_PAGE_BYTES;
 pub(crate) use region::Plain;
 pub use region::{Populate, Span};
 pub(crate) use store::{PAGE_TABLE_ENTRY_BYTES, Slab};

@@ -60,7 +60,7 @@ impl Span {
 unsafe impl Send for Span {}
 
 /// Size and alignment of a huge page where the processor has them.
-pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// What the arena's start is a multiple of. Miri has no huge pages, and would have to look for an address for
 /// each arena.
 const BASE_ALIGN: usize = if cfg!(miri) { 4096 } else { HUGE_PAGE_BYTES };
@@ -400,10 +400,9 @@ mod heap {
 
 #[cfg(test)]
 mod tests {
-    use super::Region;
-
     #[cfg(not(miri))]
-    const HUGE_PAGE_BYTES: usize = super::HUGE_PAGE_BYTES;
+    use super::HUGE_PAGE_BYTES;
+    use super::Region;
 
     /// 64 MiB of which huge page 2 is populated, and the first byte of huge page 3 written.
     #[cfg(not(miri))]

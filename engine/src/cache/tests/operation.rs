@@ -3,10 +3,10 @@
 use proptest::collection::vec;
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 
+use crate::slab::HUGE_PAGE_BYTES;
+
 /// Number of different keys.
 pub(super) const KEYS_COUNT: u16 = 300;
-/// What is made resident at once.
-pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One call, or a few alike.
 #[derive(Clone, Debug)]

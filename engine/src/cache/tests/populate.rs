@@ -6,12 +6,12 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 
 use crate::cache::Cache;
 use crate::cache::tests::model::Pair;
-use crate::cache::tests::operation::{HUGE_PAGE_BYTES, operations_populated};
+use crate::cache::tests::operation::operations_populated;
 use crate::config::Config;
 use crate::eviction::Eviction;
 use crate::key::{Key, KeyHasher};
 use crate::limits::{EVACUATED_CHUNKS_MAX, PAGE_BYTES, RESERVED_PAGES_MAX};
-use crate::slab::Populate;
+use crate::slab::{HUGE_PAGE_BYTES, Populate};
 use crate::time::{Expiry, Time};
 
 const HASHER: KeyHasher = KeyHasher::new([5, 6, 7, 8]);
