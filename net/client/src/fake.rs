@@ -198,6 +198,11 @@ impl Map {
         lock(&self.0).is_provisional = true;
     }
 
+    /// About half of the slots are at each of two nodes.
+    pub(crate) fn set_halves(&self, epoch: u64, first: &str, second: &str) {
+        self.set(epoch, &[(0, 8_000, &[first]), (8_001, 16_383, &[second])]);
+    }
+
     /// All slots are at `node`.
     pub(crate) fn set_all(&self, epoch: u64, node: &str) {
         self.set(epoch, &[(0, 16_383, &[node])]);

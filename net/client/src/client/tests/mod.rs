@@ -40,6 +40,17 @@ async fn connect(server: &FakeServer, options: Options) -> Client {
         .expect("it answers")
 }
 
+/// The client, which often asks for maps, does without that of `left`, of which `left` alone is one, until
+/// `right` is gone.
+async fn the_last_resort_is(client: &Client, left: FakeServer, right: FakeServer) {
+    let asked = || left.commands().len();
+    let before = asked();
+    until(|| asked() >= before + 10).await;
+    assert_eq!(client.nodes().len(), 2);
+    drop(right);
+    until(|| client.nodes() == std::slice::from_ref(&left.address)).await;
+}
+
 fn ok(_: &str) -> Action {
     Action::reply("+OK\r\n")
 }
@@ -161,13 +172,7 @@ async fn a_cluster_is_found_again_when_all_its_addresses_changed() {
 async fn a_node_that_goes_is_noticed_without_a_call() {
     let map = Map::default();
     let (first, second) = (map.node(ok).await, map.node(ok).await);
-    map.set(
-        1,
-        &[
-            (0, 8_000, &[&first.address]),
-            (8_001, 16_383, &[&second.address]),
-        ],
-    );
+    map.set_halves(1, &first.address, &second.address);
     let client = connect(
         &first,
         options().refresh_interval(Duration::from_secs(3_600)),
@@ -186,13 +191,7 @@ async fn an_older_map_is_taken_only_if_nobody_has_a_newer() {
     let left = behind.node(ok).await;
     let right = ahead.node(ok).await;
     behind.set_all(1, &left.address);
-    ahead.set(
-        2,
-        &[
-            (0, 8_000, &[&left.address]),
-            (8_001, 16_383, &[&right.address]),
-        ],
-    );
+    ahead.set_halves(2, &left.address, &right.address);
     let client = connect(
         &right,
         options().refresh_interval(Duration::from_millis(10)),
@@ -210,33 +209,20 @@ async fn an_older_map_is_taken_only_if_nobody_has_a_newer() {
 async fn a_branch_is_taken_only_if_nobody_has_a_quorum() {
     let (branch, decided) = (Map::default(), Map::default());
     let (left, right) = (branch.node(ok).await, decided.node(ok).await);
-    let both = [
-        (0, 8_000, &[left.address.as_str()][..]),
-        (8_001, 16_383, &[&right.address]),
-    ];
-    decided.set(1, &both);
+    decided.set_halves(1, &left.address, &right.address);
     branch.set_all(1, &left.address);
     branch.set_provisional();
     let often = Duration::from_millis(10);
     let client = connect(&right, options().refresh_interval(often)).await;
-    let asked = |server: &FakeServer| server.commands().len();
-    let before = asked(&left);
-    until(|| asked(&left) >= before + 10).await;
-    assert_eq!(client.nodes().len(), 2);
-    drop(right);
-    until(|| client.nodes() == std::slice::from_ref(&left.address)).await;
+    the_last_resort_is(&client, left, right).await;
 }
 
 #[tokio::test]
 async fn a_node_that_is_cut_off_and_answers_is_noticed() {
     let (branch, decided) = (Map::default(), Map::default());
     let (left, right) = (branch.node(ok).await, decided.node(ok).await);
-    let both = [
-        (0, 8_000, &[left.address.as_str()][..]),
-        (8_001, 16_383, &[&right.address]),
-    ];
-    branch.set(1, &both);
-    decided.set(1, &both);
+    branch.set_halves(1, &left.address, &right.address);
+    decided.set_halves(1, &left.address, &right.address);
     let never = Duration::from_secs(3_600);
     let client = connect(&left, options().refresh_interval(never)).await;
     branch.set_all(1, &left.address);
@@ -251,25 +237,14 @@ async fn another_clusters_map_is_taken_only_if_nobody_has_one_of_ours() {
     let (left, right) = (reused.node(ok).await, ours.node(ok).await);
     for map in [&reused, &ours] {
         map.set_cluster("00000000000000aa");
-        map.set(
-            1,
-            &[
-                (0, 8_000, &[&left.address]),
-                (8_001, 16_383, &[&right.address]),
-            ],
-        );
+        map.set_halves(1, &left.address, &right.address);
     }
     let often = Duration::from_millis(10);
     let client = connect(&left, options().refresh_interval(often)).await;
     // The left address was given to a node of another cluster.
     reused.set_cluster("00000000000000bb");
     reused.set_all(9, &left.address);
-    let asked = |server: &FakeServer| server.commands().len();
-    let before = asked(&left);
-    until(|| asked(&left) >= before + 10).await;
-    assert_eq!(client.nodes().len(), 2);
-    drop(right);
-    until(|| client.nodes() == std::slice::from_ref(&left.address)).await;
+    the_last_resort_is(&client, left, right).await;
 }
 
 #[tokio::test]

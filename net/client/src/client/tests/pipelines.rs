@@ -132,13 +132,7 @@ async fn what_is_redirected_waits_for_no_silent_node() {
     let address = owner.address.clone();
     let first = map.node(move |_| Action::reply(format!("-MOVED 3300 {address}\r\n")));
     let (first, silent) = (first.await, map.node(|_| Action::Ignore).await);
-    map.set(
-        1,
-        &[
-            (0, 8_000, &[&first.address]),
-            (8_001, 16_383, &[&silent.address]),
-        ],
-    );
+    map.set_halves(1, &first.address, &silent.address);
     let long = Duration::from_secs(60);
     let client = connect(&first, options().timeout(long).reply_timeout(long)).await;
     // Slots 3,300 and 15,495.
