@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use fulmar_protocol::node::{Decoded, Decoder, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::nodes::{cluster_port, free_port};
+use crate::relay::{Direction, Gate, relay};
 
 /// Where nodes and clients are told that nodes are.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -137,6 +137,21 @@ async fn pass_datagrams(to: usize, state: Arc<State>) {
     }
 }
 
+/// The way between two nodes.
+struct Pair<'s> {
+    state: &'s State,
+    from_id: u64,
+    to: usize,
+}
+
+impl Gate for Pair<'_> {
+    /// Its end does not pass either.
+    async fn may_pass(&self, _: Direction, _: usize) -> bool {
+        self.state.wait_while_cut(self.from_id, self.to).await;
+        true
+    }
+}
+
 async fn accept(listener: TcpListener, to: usize, state: Arc<State>) {
     while let Ok((mut theirs, _)) = listener.accept().await {
         let state = Arc::clone(&state);
@@ -146,13 +161,13 @@ async fn accept(listener: TcpListener, to: usize, state: Arc<State>) {
             let place = (Ipv4Addr::LOCALHOST, cluster_port(state.ends[to].port));
             let mut node = TcpStream::connect(place).await?;
             node.write_all(&hello).await?;
-            let (from_theirs, to_theirs) = theirs.into_split();
-            let (from_node, to_node) = node.into_split();
-            // The first to end drops, and so closes, both.
-            tokio::select! {
-                ended = pass(from_theirs, to_node, &state, from_id, to) => ended,
-                ended = pass(from_node, to_theirs, &state, from_id, to) => ended,
-            }
+            let gate = Pair {
+                state: &state,
+                from_id,
+                to,
+            };
+            relay(theirs, node, &gate).await;
+            io::Result::Ok(())
         });
     }
 }
@@ -176,23 +191,4 @@ async fn read_hello(stream: &mut TcpStream) -> io::Result<(Vec<u8>, u64)> {
         }
     }
     Err(io::ErrorKind::InvalidData.into())
-}
-
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    state: &State,
-    from_id: u64,
-    to_node: usize,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = from.read(&mut buffer).await;
-        // Its end does not pass either.
-        state.wait_while_cut(from_id, to_node).await;
-        match count? {
-            0 => return Ok(()),
-            count => to.write_all(&buffer[..count]).await?,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! What must hold: nobody waits beyond the time-out or gets another's reply, all are served again after a fault,
 //! no increment is applied twice, and no connection is left behind.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +41,16 @@ fn options() -> Options {
         .reply_timeout(Duration::from_millis(700))
         .connect_timeout(Duration::from_millis(500))
         .ping_interval(Duration::from_secs(1))
+}
+
+/// A client, and a crowd of which all are served.
+async fn begin(seeds: impl IntoIterator<Item = impl Into<String>>) -> (Client, Crowd) {
+    let client = Client::connect_with(seeds, options())
+        .await
+        .expect("it answers");
+    let crowd = Crowd::start(&client).await;
+    crowd.wait_until_all_are_served("start").await;
+    (client, crowd)
 }
 
 /// A key whose value is itself: whoever reads it knows whether the reply is its own.
@@ -179,11 +190,7 @@ async fn wait_until_connections_are_at_most(cluster: &Cluster, most: u64) {
 fn paths_that_lose_replies_or_are_cut_lose_no_write_and_apply_none_twice() {
     let runtime = runtime();
     runtime.block_on(async {
-        let proxies = [
-            Proxy::start().await,
-            Proxy::start().await,
-            Proxy::start().await,
-        ];
+        let proxies = Proxy::start_three(Ipv4Addr::LOCALHOST).await;
         let announced: Vec<_> = proxies.iter().map(|proxy| Some(proxy.address())).collect();
         let Some(cluster) = tokio::task::block_in_place(|| Cluster::start_announced(&announced))
         else {
@@ -193,12 +200,7 @@ fn paths_that_lose_replies_or_are_cut_lose_no_write_and_apply_none_twice() {
             proxy.lead_to(node.port);
         }
         let epochs_before = epochs(&cluster);
-        let seeds = proxies.iter().map(Proxy::address);
-        let client = Client::connect_with(seeds, options())
-            .await
-            .expect("it answers");
-        let crowd = Crowd::start(&client).await;
-        crowd.wait_until_all_are_served("start").await;
+        let (client, crowd) = begin(proxies.iter().map(Proxy::address)).await;
         proxies
             .iter()
             .for_each(|proxy| proxy.set(Path::LosesReplies));
@@ -227,11 +229,7 @@ fn nodes_that_stand_still_die_and_are_replaced_apply_nothing_twice() {
         return;
     };
     runtime().block_on(async {
-        let client = Client::connect_with(cluster.seeds(), options())
-            .await
-            .expect("it answers");
-        let crowd = Crowd::start(&client).await;
-        crowd.wait_until_all_are_served("start").await;
+        let (client, crowd) = begin(cluster.seeds()).await;
 
         cluster.nodes[1].signal(Signal::STOP);
         tokio::time::sleep(fault_time()).await;
@@ -269,21 +267,12 @@ fn nodes_that_stand_still_die_and_are_replaced_apply_nothing_twice() {
 fn a_node_that_the_others_do_not_hear_is_left_and_only_what_it_had_alone_is_lost() {
     runtime().block_on(async {
         let between = Between::start(3).await;
-        let proxies = [
-            Proxy::start_at(HOST).await,
-            Proxy::start_at(HOST).await,
-            Proxy::start_at(HOST).await,
-        ];
+        let proxies = Proxy::start_three(HOST).await;
         let cluster = tokio::task::block_in_place(|| Cluster::start_between(&between, &proxies));
         let Some(mut cluster) = cluster else {
             return;
         };
-        let seeds = proxies.iter().map(Proxy::address);
-        let client = Client::connect_with(seeds, options())
-            .await
-            .expect("it answers");
-        let crowd = Crowd::start(&client).await;
-        crowd.wait_until_all_are_served("start").await;
+        let (client, crowd) = begin(proxies.iter().map(Proxy::address)).await;
 
         let replicated = crowd.added();
         tokio::time::sleep(REPLICATED).await;

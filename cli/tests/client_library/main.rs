@@ -15,4 +15,5 @@ mod interface;
 #[path = "../cluster/nodes.rs"]
 mod nodes;
 mod proxy;
+mod relay;
 mod workers;

@@ -1,14 +1,13 @@
 //! What lies between a client and a node: a path that can be cut, or that loses replies.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::relay::{Direction, Gate, relay};
 
 /// What the path does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +37,17 @@ struct State {
 }
 
 impl Proxy {
-    /// A path to nowhere yet.
-    pub(crate) async fn start() -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST).await
+    /// Three, at one of the addresses of loopback.
+    pub(crate) async fn start_three(host: Ipv4Addr) -> [Self; 3] {
+        [
+            Self::start(host).await,
+            Self::start(host).await,
+            Self::start(host).await,
+        ]
     }
 
-    /// One at another of the addresses of loopback.
-    pub(crate) async fn start_at(host: Ipv4Addr) -> Self {
+    /// A path to nowhere yet.
+    async fn start(host: Ipv4Addr) -> Self {
         let listener = TcpListener::bind((host, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
@@ -81,6 +84,21 @@ impl State {
     }
 }
 
+impl Gate for State {
+    async fn may_pass(&self, direction: Direction, count: usize) -> bool {
+        if count == 0 {
+            return true;
+        }
+        self.wait_while_cut().await;
+        direction == Direction::There
+            || !self.is(Path::LosesReplies)
+            || !self
+                .pieces
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(LOST)
+    }
+}
+
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
         let state = Arc::clone(&state);
@@ -90,36 +108,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
             let Ok(node) = TcpStream::connect(("127.0.0.1", port)).await else {
                 return;
             };
-            let (from_client, to_client) = client.into_split();
-            let (from_node, to_node) = node.into_split();
-            // The first to end drops, and so closes, both.
-            tokio::select! {
-                _ = pass(from_client, to_node, &state, false) => {}
-                _ = pass(from_node, to_client, &state, true) => {}
-            }
+            relay(client, node, &*state).await;
         });
-    }
-}
-
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    state: &State,
-    are_replies: bool,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        state.wait_while_cut().await;
-        if are_replies && state.is(Path::LosesReplies) {
-            let piece = state.pieces.fetch_add(1, Ordering::Relaxed);
-            if piece.is_multiple_of(LOST) {
-                return Ok(());
-            }
-        }
-        to.write_all(&buffer[..count]).await?;
     }
 }
