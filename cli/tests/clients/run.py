@@ -169,12 +169,13 @@ def judged(pairs, options):
         finally:
             places.put(place)
 
-    for jobs in [options.jobs, 1] if options.jobs > 1 else [1]:
-        some = [pair for pair in pairs if options.jobs == 1 or pair[0].alone == (jobs == 1)]
+    measuring = [pair for pair in pairs if pair[0].alone and options.jobs > 1]
+    others = [pair for pair in pairs if pair not in measuring]
+    for some, jobs in (others, options.jobs), (measuring, 1):
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             try:
-                for future in concurrent.futures.as_completed([pool.submit(run_one, pair)
-                                                               for pair in some]):
+                futures = [pool.submit(run_one, pair) for pair in some]
+                for future in concurrent.futures.as_completed(futures):
                     yield future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
