@@ -582,6 +582,46 @@ fn a_deposed_primary_is_refused_and_rewinds() {
     assert_eq!(value_of(&world, 0, b"{a}only"), None);
 }
 
+/// The next batch from one core to another comes.
+fn deliver(world: &mut World, from: RemoteCore, to: RemoteCore) {
+    let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    world.deliver_batch(&batch);
+}
+
+/// The next answer to it comes.
+fn answer(world: &mut World, from: RemoteCore, to: RemoteCore) {
+    let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
+    let reply = pipe.replies.pop_front().expect("it was told");
+    world.deliver_reply(&reply);
+}
+
+/// A topology may come at any moment, and give the range to whom it was rewound for no longer.
+#[test]
+fn what_a_rewind_has_undone_counts_no_longer() {
+    let mut world = pair(ROOMY);
+    world.run(0, &[b"SET", b"{a}shared", b"1"]);
+    world.settle();
+    let shared = position_of(&world, 0);
+    world.decide_copies(&[2, 1]);
+    world.learn(1);
+    world.run(0, &[b"SET", b"{a}lost", b"1"]);
+    world.learn(0);
+    let (from, to) = (core(2), core(1));
+    world.connect(from, to);
+    assert!(world.send_batch(from, to), "the offer");
+    deliver(&mut world, from, to);
+    assert!(world.send_reply(from, to), "what it wrote after the fork");
+    answer(&mut world, from, to);
+    assert_eq!(position_of(&world, 0).seq.0, shared.seq.0 + 1);
+    assert!(world.send_batch(from, to), "its values");
+    deliver(&mut world, from, to);
+    assert_eq!(value_of(&world, 0, b"{a}lost"), None);
+    assert_eq!(position_of(&world, 0), shared);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
 /// The primary waited long for the answer to its offer, and made it again; what follows the first answer comes
 /// behind that.
 #[test]
@@ -595,31 +635,21 @@ fn an_offer_repeated_while_its_answer_is_under_way_changes_nothing() {
     world.run(1, &[b"SET", b"{a}kept", b"1"]);
     world.learn(0);
     let (from, to) = (core(2), core(1));
-    let deliver = |world: &mut World| {
-        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
-        let batch = pipe.batches.pop_front().expect("it was sent");
-        world.deliver_batch(&batch);
-    };
-    let answer = |world: &mut World| {
-        let pipe = world.pipes.get_mut(&(from, to)).expect("it is open");
-        let reply = pipe.replies.pop_front().expect("it was told");
-        world.deliver_reply(&reply);
-    };
     world.connect(from, to);
     assert!(world.send_batch(from, to), "the offer");
-    deliver(&mut world);
+    deliver(&mut world, from, to);
     assert!(world.send_reply(from, to), "what it wrote after the fork");
-    answer(&mut world);
+    answer(&mut world, from, to);
     assert!(world.send_batch(from, to), "its values");
-    deliver(&mut world);
+    deliver(&mut world, from, to);
     assert!(world.send_reply(from, to), "from where it starts");
     world.advance_ms(2_500);
     world.advance();
     assert!(world.send_batch(from, to), "the offer again");
-    answer(&mut world);
+    answer(&mut world, from, to);
     assert!(world.send_batch(from, to), "what follows");
-    deliver(&mut world);
-    deliver(&mut world);
+    deliver(&mut world, from, to);
+    deliver(&mut world, from, to);
     world.settle();
     world.assert_copies_equal(0);
 }
