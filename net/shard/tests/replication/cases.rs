@@ -690,6 +690,9 @@ fn what_is_held_is_read_and_not_written() {
         (may(shard, range_a()), may(shard, other)),
         ([true, false], [true, true])
     );
+    let accesses = [Access::Read, Access::Write];
+    let held = accesses.map(|access| shard.is_held(range_a(), access));
+    assert_eq!(held, [false, true]);
     assert!(!shard.may_write_all());
     let mut later = now;
     later.time.0 += 30;
