@@ -355,12 +355,16 @@ fn decode_position(input: &mut &[u8]) -> Decoded<CopyPosition> {
         range: decode_range(input)?,
         term: Epoch(input.try_get_u64_le()?),
         seq: Seq(input.try_get_u64_le()?),
-        is_complete: match input.try_get_u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(ReplicationError::OutOfRange),
-        },
+        is_complete: decode_bool(input)?,
     })
+}
+
+fn decode_bool(input: &mut &[u8]) -> Decoded<bool> {
+    match input.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(ReplicationError::OutOfRange),
+    }
 }
 
 fn encode_history(history: &[Fork], out: &mut Vec<u8>) {
@@ -382,6 +386,7 @@ fn encode_fork(fork: &Fork, out: &mut Vec<u8>) {
     out.put_u64_le(fork.reign.incarnation.0);
     out.put_u64_le(fork.seq.0);
     out.put_u64_le(fork.start.0);
+    out.put_u8(u8::from(fork.is_branch));
 }
 
 fn decode_fork(input: &mut &[u8]) -> Decoded<Fork> {
@@ -393,6 +398,7 @@ fn decode_fork(input: &mut &[u8]) -> Decoded<Fork> {
         },
         seq: Seq(input.try_get_u64_le()?),
         start: Seq(input.try_get_u64_le()?),
+        is_branch: decode_bool(input)?,
     })
 }
 
@@ -448,6 +454,7 @@ mod tests {
         },
         seq: Seq(6),
         start: Seq(7),
+        is_branch: true,
     };
 
     fn range(index: u16) -> Range {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::limits::DROP_ITEMS_PER_STEP;
 use super::{Address, Fork, History, LogOffset, Store};
 use super::{CopyPosition, Reign};
-use crate::{HomeTable, RANGES_COUNT, Range, Seq, ShardIndex, Term};
+use crate::{Epoch, HomeTable, NodeId, RANGES_COUNT, Range, Seq, ShardIndex, Term};
 
 /// What this node is to a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub(super) struct RangeCopy {
     pub(super) role: Role,
     /// The term of the newest topology.
     pub(super) term: Term,
-    /// That is a branch.
-    pub(super) is_branch: bool,
+    /// If that is a branch, the epoch that it grew from: the term of its heirs.
+    pub(super) branch: Option<Epoch>,
     /// The primary that the newest topology lets this copy follow.
     pub(super) source: Option<Address>,
     /// The term in which it follows that.
@@ -66,8 +66,8 @@ pub(super) struct RangeCopy {
     /// up with what its primary had when that offered it.
     pub(super) is_base: bool,
     base_goal: Option<Seq>,
-    /// From the first key that was replaced on a rewind until the primary follows up: where it rewinds to. Of
-    /// what came after that it has some, and some of the other primary's.
+    /// From the first key that was replaced on a rewind, or the first that follows it, until it has all that its
+    /// primary started with: where that began. Of what came after it has some, and some of its primary's.
     pub(super) rewound_to: Option<Seq>,
     pub(super) follow: Follow,
     /// The history that it will have when it has caught up with its primary's start.
@@ -88,7 +88,7 @@ impl RangeCopy {
             range,
             role: Role::None,
             term: Term::default(),
-            is_branch: false,
+            branch: None,
             source: None,
             followed_term: Term::default(),
             history: History::default(),
@@ -113,22 +113,22 @@ impl RangeCopy {
     /// branch that is void does not count.
     pub(super) fn position(&self) -> Option<CopyPosition> {
         let (history, seq) = self.certain();
-        let last = history.last().filter(|_| !self.is_base)?;
-        if self.is_void(last.reign) {
-            let before = history.forks().iter().rev().nth(1)?;
-            return Some(CopyPosition {
-                range: self.range,
-                term: before.reign.term,
-                seq: last.seq,
-                is_complete: self.is_complete,
-            });
-        }
+        let is_void = |fork: &Fork| fork.is_branch && self.branch != Some(fork.reign.term);
+        let last = { history.forks().iter() }.rposition(|fork| !is_void(fork) && !self.is_base)?;
         Some(CopyPosition {
             range: self.range,
-            term: last.reign.term,
-            seq,
+            term: history.forks()[last].reign.term,
+            seq: history.end(last, seq),
             is_complete: self.is_complete,
         })
+    }
+
+    /// A decided topology names this primary in the copy's term.
+    pub(super) fn note_decided(&mut self, primary: NodeId) {
+        self.history.note_decided(primary, self.term);
+        if let Some(offered) = &mut self.offered {
+            offered.note_decided(primary, self.term);
+        }
     }
 
     /// Where it comes from and how far it is, without what a rewind that has not ended makes uncertain.
@@ -142,17 +142,6 @@ impl RangeCopy {
     /// Something that came after `to` is about to be replaced by what its primary has.
     pub(super) fn note_rewound(&mut self, to: Seq) {
         self.rewound_to = Some(self.rewound_to.map_or(to, |before| before.min(to)));
-    }
-
-    /// Whether the topology knows nothing of a reign that is the newest here: it was one of a branch that
-    /// is over.
-    fn is_void(&self, reign: Reign) -> bool {
-        if self.is_branch {
-            return false;
-        }
-        let primary = self.source.map(|source| source.core.node);
-        let is_other = primary.is_some_and(|primary| primary != reign.primary);
-        reign.term > self.term || (reign.term == self.term && is_other)
     }
 
     /// Where the current reign's own numbers begin.
@@ -179,24 +168,25 @@ impl RangeCopy {
         }
     }
 
-    /// Takes over: what it holds is from now on what counts. What a part of a range is missing, or a copy that
-    /// was being rewound, cannot be told by numbers, so nobody is to find a fork in it.
+    /// Takes over: what it holds is from now on what counts. What a part of a range is missing cannot be told
+    /// by numbers, so nobody is to find a fork in it.
     pub(super) fn begin_reign(&mut self, reign: Reign, log_head: LogOffset) {
-        let is_whole = self.is_complete && self.rewound_to.is_none();
-        if !is_whole {
-            self.history = History::default();
-        }
-        (self.is_base, self.rewound_to) = (false, None);
         let start = self.seq.max(self.head);
-        self.history.push(Fork {
-            reign,
-            seq: self.seq,
-            start,
-        });
-        if !is_whole {
+        let (history, seq) = self.certain();
+        if self.is_complete {
+            self.history = history.into_owned();
+        } else {
+            self.history = History::default();
             self.floor = start;
             self.log_start = log_head;
         }
+        self.history.push(Fork {
+            reign,
+            seq,
+            start,
+            is_branch: self.branch.is_some(),
+        });
+        (self.is_base, self.rewound_to) = (false, None);
         (self.seq, self.head) = (start, start);
         self.is_complete = true;
         self.start_offset = log_head;
@@ -361,6 +351,7 @@ mod tests {
             reign: reign(term, 1),
             seq: Seq(0),
             start: Seq(0),
+            is_branch: false,
         };
         copy.history = History::new(&[fork]);
         (copy.term, copy.source) = (Epoch(term), Some(source(1)));
@@ -368,45 +359,74 @@ mod tests {
         copy
     }
 
-    /// It is the heir of a branch of epoch 5, writes something, and the branch is over.
-    fn after_a_branch(mut copy: RangeCopy) -> Option<CopyPosition> {
+    /// It is the heir of branches of these epochs, writes something, and they are over.
+    fn after_branches(mut copy: RangeCopy, epochs: &[u64]) -> Option<CopyPosition> {
         let (term, source) = (copy.term, copy.source.take());
-        (copy.term, copy.is_branch) = (Epoch(5), true);
-        copy.begin_reign(reign(5, 2), LogOffset(0));
-        (copy.seq, copy.head) = (Seq(99), Seq(99));
-        assert_eq!(copy.position().map(|one| one.term), Some(Epoch(5)));
-        (copy.term, copy.is_branch, copy.source) = (term, false, source);
+        for &epoch in epochs {
+            (copy.term, copy.branch) = (Epoch(epoch), Some(Epoch(epoch)));
+            copy.begin_reign(reign(epoch, 2), LogOffset(0));
+            assert_eq!(copy.position().map(|one| one.term), Some(Epoch(epoch)));
+            (copy.seq, copy.head) = (Seq(99), Seq(99));
+        }
+        (copy.term, copy.branch, copy.source) = (term, None, source);
         copy.position()
     }
 
     #[test]
     fn what_a_void_branch_wrote_is_no_part_of_a_position() {
         // Also if the decided primary reigns since the epoch of the branch.
-        for term in [3, 5] {
+        for (term, branches) in [(3, &[5][..]), (5, &[5]), (3, &[5, 6, 8])] {
             let expected = CopyPosition {
                 range: Range::of(b"a"),
                 term: Epoch(term),
                 seq: Seq(10),
                 is_complete: true,
             };
-            assert_eq!(after_a_branch(replica(term)), Some(expected));
+            assert_eq!(after_branches(replica(term), branches), Some(expected));
         }
         let mut part = replica(3);
         part.is_complete = false;
-        assert_eq!(after_a_branch(part), None);
+        assert_eq!(after_branches(part, &[5]), None);
     }
 
     #[test]
-    fn nobody_finds_a_fork_in_what_was_being_rewound() {
-        for (rewound_to, forks) in [(None, 2), (Some(Seq(7)), 1)] {
+    fn a_branch_before_counts_for_nothing_in_another_and_one_that_was_adopted_does() {
+        let mut copy = replica(3);
+        (copy.term, copy.branch) = (Epoch(5), Some(Epoch(5)));
+        copy.begin_reign(reign(5, 2), LogOffset(0));
+        let term = |copy: &RangeCopy| copy.position().map(|one| one.term);
+        copy.branch = Some(Epoch(6));
+        assert_eq!(term(&copy), Some(Epoch(3)));
+        copy.branch = None;
+        copy.note_decided(NodeId(1));
+        assert_eq!(term(&copy), Some(Epoch(3)));
+        copy.note_decided(NodeId(2));
+        assert_eq!(term(&copy), Some(Epoch(5)));
+        copy.term = Epoch(9);
+        assert_eq!(term(&copy), Some(Epoch(5)));
+    }
+
+    #[test]
+    fn who_was_being_rewound_reigns_from_where_it_rewound_to() {
+        for (rewound_to, seq, forks) in [(None, 10, 3), (Some(Seq(7)), 7, 2)] {
             let mut copy = replica(3);
+            copy.history.push(Fork {
+                reign: reign(4, 2),
+                seq: Seq(8),
+                start: Seq(8),
+                is_branch: false,
+            });
             copy.rewound_to = rewound_to;
             // The connection broke meanwhile.
             copy.stop_following();
             copy.begin_reign(reign(5, 2), LogOffset(0));
+            let last = copy.history.last().map(|fork| (fork.seq, fork.start));
+            assert_eq!(last, Some((Seq(seq), Seq(10))));
             assert_eq!(copy.history.forks().len(), forks);
+            assert_eq!(copy.rewound_to, None);
         }
     }
+
     #[test]
     fn a_copy_that_is_being_rewound_is_as_far_as_it_is_rewound() {
         let mut copy = replica(3);
@@ -414,6 +434,7 @@ mod tests {
             reign: reign(4, 2),
             seq: Seq(8),
             start: Seq(8),
+            is_branch: false,
         };
         copy.history.push(fork);
         (copy.term, copy.source) = (Epoch(4), Some(source(2)));

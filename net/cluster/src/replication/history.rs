@@ -36,6 +36,8 @@ pub struct Fork {
     pub seq: Seq,
     /// The number after which the reign's own writes are numbered: `seq` or somewhat more.
     pub start: Seq,
+    /// It began in a branch, and no decided topology knows of it.
+    pub is_branch: bool,
 }
 
 /// The last reigns of a copy, the oldest first.
@@ -69,6 +71,14 @@ impl History {
         Self::new(&self.0[..count])
     }
 
+    /// A decided topology names this primary since that term: if it is of a branch, that was adopted.
+    pub fn note_decided(&mut self, primary: NodeId, term: Term) {
+        if let Some(fork) = self.0.last_mut() {
+            let is_named = (fork.reign.primary, fork.reign.term) == (primary, term);
+            fork.is_branch &= !is_named;
+        }
+    }
+
     /// Adds a reign; the oldest is forgotten if there is no room.
     pub fn push(&mut self, fork: Fork) {
         if self.0.is_full() {
@@ -86,11 +96,14 @@ impl History {
             let is_same = |fork: &Fork| fork.reign == reign;
             Some((position, other.0.iter().rposition(is_same)?))
         })?;
-        let end = |history: &Self, position: usize, seq| {
-            let next = history.0.get(position + 1);
-            next.map_or(seq, |fork: &Fork| fork.seq)
-        };
-        Some(end(self, position, seq).min(end(other, other_position, other_seq)))
+        let end = self.end(position, seq);
+        Some(end.min(other.end(other_position, other_seq)))
+    }
+
+    /// The last write of the reign at `position` in a copy that has everything up to `seq`.
+    pub(super) fn end(&self, position: usize, seq: Seq) -> Seq {
+        let next = self.0.get(position + 1);
+        next.map_or(seq, |fork| fork.seq)
     }
 }
 
@@ -109,6 +122,7 @@ mod tests {
             reign,
             seq: Seq(seq),
             start: Seq(seq + 3),
+            is_branch: false,
         }
     }
 

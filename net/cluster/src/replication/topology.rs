@@ -64,7 +64,10 @@ impl Replication {
                 Role::None
             };
             copy.term = copies.term;
-            copy.is_branch = topology.branch().is_some();
+            copy.branch = topology.branch().map(|_| topology.epoch());
+            if copy.branch.is_none() {
+                copy.note_decided(copies.primary);
+            }
             match role {
                 Role::Primary => {
                     let reign = Reign {

@@ -10,9 +10,9 @@ use super::varint::Reader;
 const MAGIC: [u8; 4] = *b"FLMR";
 
 /// The oldest version of this protocol that is spoken here.
-pub const VERSION_MIN: u16 = 1;
+pub const VERSION_MIN: u16 = 2;
 /// The newest one.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 
 /// Bytes of a challenge.
 pub const CHALLENGE_BYTES: usize = 32;

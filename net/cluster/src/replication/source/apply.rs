@@ -211,7 +211,7 @@ impl Source {
         }
     }
 
-    fn reach(&mut self, copy: &mut RangeCopy, seq: Seq) {
+    pub(super) fn reach(&mut self, copy: &mut RangeCopy, seq: Seq) {
         if copy.follow != Follow::Live {
             return;
         }
@@ -220,7 +220,7 @@ impl Source {
             // Now everything that its primary started with is here.
             Some(offered) if offered.last().is_some_and(|fork| seq >= fork.start) => {
                 copy.history = *offered;
-                copy.seq = seq;
+                (copy.seq, copy.rewound_to) = (seq, None);
             }
             Some(offered) => {
                 copy.offered = Some(offered);

@@ -70,7 +70,6 @@ impl Source {
         };
         copy.follow = Follow::Live;
         copy.seq = from;
-        copy.rewound_to = None;
         let start = copy
             .offered
             .as_ref()
@@ -78,10 +77,13 @@ impl Source {
             .map(|fork| fork.start);
         // Else it takes the history over when it reaches the start.
         if copy.sync.is_some() || start.is_some_and(|start| from >= start) {
+            copy.rewound_to = None;
             copy.history = copy
                 .offered
                 .take()
                 .map_or_else(History::default, |one| *one);
+        } else {
+            copy.note_rewound(from);
         }
         copy.note_progress();
         copy.is_ack_due = copy.offered.is_none();
@@ -114,9 +116,9 @@ pub(super) fn start_of(copy: &RangeCopy) -> Option<StartFrom> {
 #[cfg(test)]
 mod tests {
     use super::Source;
-    use crate::replication::copies::{Copies, Follow};
+    use crate::replication::copies::{Copies, Follow, RangeCopy};
     use crate::replication::{Address, Fork, History, LogOffset, Reign, RemoteCore};
-    use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex};
+    use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term};
 
     fn fork(term: u64, primary: u64, seq: u64) -> Fork {
         Fork {
@@ -127,25 +129,37 @@ mod tests {
             },
             seq: Seq(seq),
             start: Seq(seq),
+            is_branch: false,
         }
     }
 
-    /// It follows node 1 up to 10, begins to rewind to 7 for node 2, and node 1 offers again.
-    #[test]
-    fn a_rewind_that_has_not_ended_is_undone_by_the_primary_before() {
+    /// A copy of what node 1 wrote up to `seq`, and what follows node 2.
+    fn follower(seq: u64) -> (Copies, Source) {
         let mut copies = Copies::new(&HomeTable::even(1), ShardIndex(0));
-        let copy = copies.get_mut(Range::of(b"a")).expect("it is at home here");
+        let copy = copies.get_mut(range()).expect("it is at home here");
         copy.history = History::new(&[fork(3, 1, 0)]);
-        (copy.seq, copy.head, copy.is_complete) = (Seq(10), Seq(10), true);
+        (copy.seq, copy.head, copy.is_complete) = (Seq(seq), Seq(seq), true);
         copy.log_start = LogOffset(0);
         copy.follow = Follow::Waiting;
-        let mut source = Source::new(Address {
+        let source = Source::new(Address {
             core: RemoteCore {
                 node: NodeId(2),
                 core: ShardIndex(0),
             },
             incarnation: Incarnation(1),
         });
+        (copies, source)
+    }
+
+    fn range() -> Range {
+        Range::of(b"a")
+    }
+
+    /// It begins to rewind to 7 for node 2, and node 1 offers again.
+    #[test]
+    fn a_rewind_that_has_not_ended_is_undone_by_the_primary_before() {
+        let (mut copies, mut source) = follower(10);
+        let copy = copies.get_mut(range()).expect("it is at home here");
         source.consider(copy, Seq(8), &[fork(3, 1, 0), fork(5, 2, 7)]);
         let Follow::Rewinding { from, .. } = copy.follow else {
             panic!("{:?}", copy.follow);
@@ -159,5 +173,44 @@ mod tests {
         source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
         let is_listed = false;
         assert_eq!(copy.follow, Follow::Rewinding { from, is_listed });
+    }
+
+    /// Node 2 started with 8 and 9, which are not named: it has some values of them.
+    fn before_a_start() -> (Copies, Source) {
+        let (mut copies, mut source) = follower(7);
+        let copy = copies.get_mut(range()).expect("it is at home here");
+        let reign = Fork {
+            start: Seq(9),
+            ..fork(5, 2, 7)
+        };
+        source.consider(copy, Seq(12), &[fork(3, 1, 0), reign]);
+        assert_eq!(copy.follow, Follow::Starting { from: Seq(7) });
+        source.follow(copy);
+        // A value arrives.
+        copy.head = Seq(12);
+        assert_eq!(position(copy), Some((Epoch(3), Seq(7))));
+        (copies, source)
+    }
+
+    fn position(copy: &RangeCopy) -> Option<(Term, Seq)> {
+        copy.position().map(|one| (one.term, one.seq))
+    }
+
+    #[test]
+    fn what_came_before_a_start_is_undone_by_the_primary_before() {
+        let (mut copies, mut source) = before_a_start();
+        let copy = copies.get_mut(range()).expect("it is at home here");
+        copy.stop_following();
+        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        let (from, is_listed) = (Seq(7), false);
+        assert_eq!(copy.follow, Follow::Rewinding { from, is_listed });
+    }
+
+    #[test]
+    fn who_has_reached_a_start_is_in_that_reign() {
+        let (mut copies, mut source) = before_a_start();
+        let copy = copies.get_mut(range()).expect("it is at home here");
+        source.reach(copy, Seq(9));
+        assert_eq!(position(copy), Some((Epoch(5), Seq(9))));
     }
 }
