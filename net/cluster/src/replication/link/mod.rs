@@ -234,6 +234,7 @@ impl Link {
     pub(super) fn forget_acknowledged(&mut self) {
         for followed in &mut self.followed {
             (followed.acked, followed.is_complete) = (Seq(0), false);
+            (followed.is_resumable, followed.began) = (false, 0);
         }
     }
 
