@@ -203,11 +203,12 @@ impl Replication {
         ranges.filter_map(|range| self.position(range))
     }
 
-    /// The followers that have a whole copy with this write. Nobody if the term is over.
+    /// The followers that have a whole copy with this write. Nobody if the term is over, nor in a branch,
+    /// which may be void tomorrow.
     pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = Address> {
         let place = self.copies.place(write.range).filter(|&place| {
             let copy = self.copies.at(place);
-            copy.role == Role::Primary && copy.term == write.term
+            copy.role == Role::Primary && copy.term == write.term && copy.branch.is_none()
         });
         let links = self.links.iter().filter(move |link| {
             let followed = place.and_then(|place| link.of_place(place));

@@ -592,7 +592,9 @@ impl<'n> Control<'n> {
         let status = ClusterStatus {
             is_serving,
             is_ready: is_serving && !self.has_learners,
-            is_provisional: matches!(standing, Standing::Provisional | Standing::Refused),
+            // The cores can be behind.
+            is_provisional: matches!(standing, Standing::Provisional | Standing::Refused)
+                || topology.branch().is_some(),
             refuses_writes: standing == Standing::Refused,
         };
         let own = (self.shared.own, self.shared.member_view.clone());

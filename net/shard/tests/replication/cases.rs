@@ -315,6 +315,49 @@ fn a_follower_that_lags_out_of_the_log_gets_what_it_misses() {
     );
 }
 
+#[test]
+fn what_is_acknowledged_in_a_branch_does_not_count() {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[1, 2]);
+    world.settle();
+    world.found_branch(&[1, 2]);
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    let write = world.nodes[0].shards[0]
+        .last_write()
+        .expect("it was logged");
+    let count = |world: &World| world.nodes[0].replication(range_a()).acknowledged_by(write);
+    assert_eq!(position_of(&world, 1).seq, write.seq);
+    assert_eq!(count(&world), 0);
+    // Its primary stays.
+    world.decide_copies(&[1, 2]);
+    world.settle();
+    assert_eq!(count(&world), 1);
+}
+
+/// The follower was in a branch, and its primary learned of neither that nor of the topology after it.
+#[test]
+fn a_follower_that_was_rewound_meanwhile_gets_what_it_had() {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    while pass_one(&mut world) {}
+    assert_eq!(position_of(&world, 1).seq, Seq(1));
+    world.cut(core(1), core(3), 0);
+    world.found_branch(&[3, 2]);
+    world.settle();
+    assert_eq!(value_of(&world, 1, b"{a}k"), None);
+    world.decide_copies(&[1, 2, 3]);
+    for index in [1, 2] {
+        world.learn(index);
+    }
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"1".to_vec()));
+}
+
 /// The follower was dropped and is one again, and its primary learned of the second topology only.
 #[test]
 fn a_follower_of_whose_end_its_primary_never_heard_is_filled_again() {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use fulmar_cluster::replication::{
     Address, CopyPosition, Limits, RemoteCore, Replication, Verdict,
 };
+use fulmar_cluster::topology::Branch;
 use fulmar_cluster::{
     ClusterId, Copies, Epoch, HomeTable, Incarnation, Member, NodeId, RANGES_COUNT, Range,
     ShardIndex, Topology, Zone,
@@ -185,15 +186,38 @@ impl World {
 
     pub(crate) fn learn(&mut self, index: usize) {
         let newest = self.newest.clone();
-        let now = self.now;
-        let node = &mut self.nodes[index];
+        let node = &self.nodes[index];
         let is_new = node
             .topology
             .as_ref()
             .is_none_or(|topology| topology.epoch() < newest.epoch());
-        if !node.is_alive || !is_new {
-            return;
+        if node.is_alive && is_new {
+            self.install(index, newest);
         }
+    }
+
+    /// These nodes found a branch, in which the first one is the primary of each range.
+    pub(crate) fn found_branch(&mut self, ids: &[u64]) {
+        let founder = NodeId(ids[0]);
+        let mut parts = self.newest.to_parts();
+        parts.branch = Some(Branch { count: 1, founder });
+        for range in &self.ranges {
+            let copies = &mut parts.table[usize::from(range.index())];
+            if copies.primary != founder {
+                copies.term = parts.epoch;
+            }
+            copies.primary = founder;
+            copies.replicas = ids[1..].iter().map(|&id| NodeId(id)).collect();
+        }
+        let branch = Rc::new(Topology::new(parts).expect("consistent"));
+        for &id in ids {
+            self.install(self.index_of(NodeId(id)), Rc::clone(&branch));
+        }
+    }
+
+    fn install(&mut self, index: usize, newest: Rc<Topology>) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
         for shard in &mut node.shards {
             shard.replicate(now, |replication, store| {
                 replication.handle_topology(&newest, store);
