@@ -203,6 +203,11 @@ impl Data {
         self.core(range).items.has(range, write)
     }
 
+    /// Whether writes of a range wait for a hand-over.
+    pub(crate) fn is_held(&self, range: Range) -> bool {
+        self.is_held.contains(&range)
+    }
+
     /// How far the copy of a range is: term, number and whether it is whole.
     pub(crate) fn position(&self, range: Range) -> Option<(Term, Seq, bool)> {
         let position = self.core(range).replication.position(range)?;

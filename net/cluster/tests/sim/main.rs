@@ -28,6 +28,8 @@ use world::{Options, Report, run};
 const SEEDS: u64 = 1_250;
 /// Every so many schedules have the placement that clusters have.
 const REAL_PLACEMENT_EVERY: u64 = 16;
+/// In every third schedule cores do what their coordinator asks for so late, at most.
+const LAG_MS: u64 = 40;
 /// Schedules in which something that is broken has to show.
 const SABOTAGED_SEEDS: u64 = 2_000;
 /// Schedules of large clusters, and their nodes.
@@ -88,6 +90,7 @@ fn run_all(seeds: Vec<u64>, slots: u16) -> BTreeMap<u64, Report> {
             let options = Options {
                 has_real_placement: seed.is_multiple_of(REAL_PLACEMENT_EVERY) && slots == 0,
                 slots,
+                lag_ms: if seed % 3 == 2 { LAG_MS } else { 0 },
                 ..Options::default()
             };
             (seed, run(seed, options))

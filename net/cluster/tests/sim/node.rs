@@ -1,7 +1,7 @@
 //! A machine: its clock, its disk, and the process on it, if one runs.
 
 use fulmar_cluster::coordinator::{
-    Config, Coordinator, Minority, Sabotage, Saved, SealedPosition, Start,
+    Config, Coordinator, Event, Minority, Sabotage, Saved, SealedPosition, Start,
 };
 use fulmar_cluster::decision::Ballot;
 use fulmar_cluster::{Incarnation, Member, NodeId, Range, Time, Zone};
@@ -18,6 +18,8 @@ pub(crate) enum Input {
     Persisted(u64),
     Sealed(u64, Vec<SealedPosition>),
     Held(Ballot, Vec<Range>),
+    /// What the coordinator asks of the cores.
+    Order(Event),
     Wake,
     Tick,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) is_writing: bool,
     pub(crate) to_write: Option<(u64, Saved)>,
     pub(crate) wake_ms: u64,
+    /// When the cores get the last order, at the latest.
+    pub(crate) ordered_ms: u64,
     pub(crate) start: Start,
     /// The clock, which nobody sets, differs from that of others by this, and goes faster or slower.
     offset_ms: u64,
@@ -77,6 +81,7 @@ impl Node {
             is_writing: false,
             to_write: None,
             wake_ms: 0,
+            ordered_ms: 0,
             start,
             offset_ms: random.below(1 << 30),
             drift_ppm: random.below(400),

@@ -45,6 +45,8 @@ pub(crate) struct Options {
     /// Five nodes with slow disks, of which one and three others don't hear each other, while their
     /// streams are open: it is accused by a quorum, and has one.
     pub(crate) is_deaf: bool,
+    /// Cores do what the coordinator asks for so late, at most.
+    pub(crate) lag_ms: u64,
 }
 
 /// What came of a schedule.
@@ -119,6 +121,7 @@ pub(crate) struct World {
     streams: Streams,
     pub(crate) nodes: Vec<Node>,
     rules: Rules,
+    lag_ms: u64,
     epochs: Epochs,
     primaries: Primaries,
     acknowledged: Acknowledged,
@@ -169,6 +172,7 @@ impl World {
             streams: Streams::default(),
             nodes: Vec::new(),
             rules,
+            lag_ms: options.lag_ms,
             epochs: Epochs::default(),
             primaries: Primaries::default(),
             acknowledged: Acknowledged::default(),
@@ -435,6 +439,7 @@ impl World {
             Input::Persisted(serial) => coordinator.handle_persisted(now, serial),
             Input::Sealed(serial, positions) => coordinator.handle_sealed(now, serial, &positions),
             Input::Held(ballot, ranges) => coordinator.handle_held(now, ballot, &ranges),
+            Input::Order(order) => self.obey(slot, order)?,
             Input::Wake => {
                 self.nodes[slot].wake_ms = 0;
                 if let Some(process) = &mut self.nodes[slot].process {
@@ -464,8 +469,9 @@ impl World {
                 continue;
             }
             self.report.writes += 1;
-            if serving == Serving::Decided {
-                let topology = data.topology.as_ref().expect("it serves");
+            let topology = data.topology.as_ref().expect("it serves");
+            // The cores can be behind.
+            if serving == Serving::Decided && topology.branch().is_none() {
                 incarnations::acted(topology, process.0, process.1)?;
                 self.primaries
                     .wrote(topology.cluster(), range, term, process)?;
@@ -537,7 +543,6 @@ impl World {
     }
 
     fn event(&mut self, slot: usize, event: Event) -> Verdict {
-        let life = Some(self.nodes[slot].life);
         match event {
             Event::Send { to, envelope } => {
                 self.transmit(slot, to, Packet::Control(Box::new(envelope)));
@@ -551,6 +556,43 @@ impl World {
                 self.nodes[slot].to_write = Some((serial, saved));
                 self.write(slot);
             }
+            Event::Install(ref topology) => {
+                self.epochs.installed(topology)?;
+                return self.order(slot, event);
+            }
+            Event::Seal { .. } | Event::Hold { .. } | Event::Release => {
+                return self.order(slot, event);
+            }
+            Event::Left => {
+                self.halt(slot);
+                self.owners.disturbed(self.now_ms());
+                let wait_ms = self.random.between(200, 4_000);
+                self.scheduler.after(wait_ms, Job::Boot { slot });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the cores do what the coordinator asks for: in order, now or later.
+    fn order(&mut self, slot: usize, order: Event) -> Verdict {
+        if self.lag_ms == 0 {
+            return self.obey(slot, order);
+        }
+        let at_ms = self.now_ms() + self.random.below(self.lag_ms);
+        let node = &mut self.nodes[slot];
+        node.ordered_ms = node.ordered_ms.max(at_ms);
+        let job = Job::Input {
+            slot,
+            life: Some(node.life),
+            input: Input::Order(order),
+        };
+        self.scheduler.at(node.ordered_ms, job);
+        Ok(())
+    }
+
+    fn obey(&mut self, slot: usize, order: Event) -> Verdict {
+        let life = Some(self.nodes[slot].life);
+        match order {
             Event::Install(topology) => return self.install(slot, topology),
             Event::Seal {
                 serial,
@@ -582,12 +624,7 @@ impl World {
                     process.data.release();
                 }
             }
-            Event::Left => {
-                self.halt(slot);
-                self.owners.disturbed(self.now_ms());
-                let wait_ms = self.random.between(200, 4_000);
-                self.scheduler.after(wait_ms, Job::Boot { slot });
-            }
+            _ => unreachable!("that is not the cores'"),
         }
         Ok(())
     }
@@ -624,7 +661,6 @@ impl World {
                     .next(),
             )
         });
-        self.epochs.installed(&topology)?;
         if let Some(process) = &mut self.nodes[slot].process {
             process.data.install(topology);
         }

@@ -55,6 +55,9 @@ fn unequal_copies(nodes: &[Seen<'_>], topology: &Topology) -> Option<String> {
             };
             held.push((position, seen.data.held(range)));
         }
+        if nodes.iter().any(|seen| seen.data.is_held(range)) {
+            return Some(format!("range {}: writes are held", range.index()));
+        }
         if held.windows(2).any(|two| two[0] != two[1]) {
             let sizes = held.iter().map(|(position, held)| (position, held.len()));
             let sizes: Vec<_> = sizes.collect();

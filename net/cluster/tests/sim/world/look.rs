@@ -82,7 +82,7 @@ impl World {
             if let Some(Process { coordinator, data }) = &node.process
                 && coordinator.serves(node.local(now_ms)) == Serving::Decided
             {
-                for (range, _) in data.primaries() {
+                for (range, _) in data.primaries().filter(|(range, _)| !data.is_held(*range)) {
                     has_owner.insert(range, true);
                 }
             }
