@@ -40,7 +40,8 @@ struct End {
     port: u16,
     /// Once it is known.
     node_id: OnceLock<u64>,
-    is_cut_off: AtomicBool,
+    /// On the smaller side of a partition.
+    is_apart: AtomicBool,
 }
 
 impl Between {
@@ -59,7 +60,7 @@ impl Between {
             ends.push(End {
                 port,
                 node_id: OnceLock::new(),
-                is_cut_off: AtomicBool::new(false),
+                is_apart: AtomicBool::new(false),
             });
         }
         let state = Arc::new(State { ends, sockets });
@@ -86,24 +87,24 @@ impl Between {
         known.expect("named once");
     }
 
-    /// Nothing passes between this node and the others, and nobody is told.
-    pub(crate) fn cut_off(&self, node: usize) {
-        self.state.ends[node]
-            .is_cut_off
-            .store(true, Ordering::SeqCst);
+    /// Nothing passes between these nodes and the others, and nobody is told.
+    pub(crate) fn part(&self, nodes: &[usize]) {
+        for &node in nodes {
+            self.state.ends[node].is_apart.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn heal(&self) {
         for end in &self.state.ends {
-            end.is_cut_off.store(false, Ordering::SeqCst);
+            end.is_apart.store(false, Ordering::SeqCst);
         }
     }
 }
 
 impl State {
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        let is_cut_off = |end: usize| self.ends[end].is_cut_off.load(Ordering::SeqCst);
-        from != to && (is_cut_off(from) || is_cut_off(to))
+        let is_apart = |end: usize| self.ends[end].is_apart.load(Ordering::SeqCst);
+        is_apart(from) != is_apart(to)
     }
 
     /// Waits for as long as nothing passes between that node, if it is known, and another.

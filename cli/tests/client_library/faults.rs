@@ -190,7 +190,7 @@ async fn wait_until_connections_are_at_most(cluster: &Cluster, most: u64) {
 fn paths_that_lose_replies_or_are_cut_lose_no_write_and_apply_none_twice() {
     let runtime = runtime();
     runtime.block_on(async {
-        let proxies = Proxy::start_three(Ipv4Addr::LOCALHOST).await;
+        let proxies = Proxy::start_all(3, Ipv4Addr::LOCALHOST).await;
         let announced: Vec<_> = proxies.iter().map(|proxy| Some(proxy.address())).collect();
         let Some(cluster) = tokio::task::block_in_place(|| Cluster::start_announced(&announced))
         else {
@@ -264,10 +264,18 @@ fn nodes_that_stand_still_die_and_are_replaced_apply_nothing_twice() {
 }
 
 #[test]
-fn a_node_that_the_others_do_not_hear_is_left_and_only_what_it_had_alone_is_lost() {
+fn nodes_that_the_others_do_not_hear_are_left_and_only_what_they_had_alone_is_lost() {
+    part(5, &[1, 3]);
+    if is_long() {
+        part(3, &[1]);
+    }
+}
+
+/// Clients hear all of so many nodes, but these and the others don't hear each other for a while.
+fn part(count: usize, apart: &[usize]) {
     runtime().block_on(async {
-        let between = Between::start(3).await;
-        let proxies = Proxy::start_three(HOST).await;
+        let between = Between::start(count).await;
+        let proxies = Proxy::start_all(count, HOST).await;
         let cluster = tokio::task::block_in_place(|| Cluster::start_between(&between, &proxies));
         let Some(mut cluster) = cluster else {
             return;
@@ -276,12 +284,12 @@ fn a_node_that_the_others_do_not_hear_is_left_and_only_what_it_had_alone_is_lost
 
         let replicated = crowd.added();
         tokio::time::sleep(REPLICATED).await;
-        between.cut_off(1);
+        between.part(apart);
         tokio::time::sleep(LEFT).await;
         let left = crowd.added();
         tokio::time::sleep(fault_time()).await;
         crowd
-            .wait_until_all_are_served("a node cut off from the others, and still is")
+            .wait_until_all_are_served("a partition, which lasts")
             .await;
         wait_until_connections_are_at_most(&cluster, 4).await;
         between.heal();

@@ -37,13 +37,13 @@ struct State {
 }
 
 impl Proxy {
-    /// Three, at one of the addresses of loopback.
-    pub(crate) async fn start_three(host: Ipv4Addr) -> [Self; 3] {
-        [
-            Self::start(host).await,
-            Self::start(host).await,
-            Self::start(host).await,
-        ]
+    /// So many, at one of the addresses of loopback.
+    pub(crate) async fn start_all(count: usize, host: Ipv4Addr) -> Vec<Self> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.push(Self::start(host).await);
+        }
+        all
     }
 
     /// A path to nowhere yet.
