@@ -34,6 +34,7 @@ MODULES = ["differential", "random_commands", "redis_py", "redis_tools", "order_
            "cluster_start", "cluster_failover", "cluster_wait", "cluster_partition",
            "cluster_pause", "cluster_resync", "cluster_memory", "cluster_hot_keys"]
 SKIP_EXIT_CODE = 77
+LIVE = set()
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.."))
 
 
@@ -125,18 +126,31 @@ def run_apart(check, configuration, options, output, directory, place):
                              env={**os.environ, "TMPDIR": directory,
                                   "FULMAR_CHECKS_PLACE": f"{place}/{options.jobs}"},
                              start_new_session=True)
+    LIVE.add(child)
     timeout = check.timeout * options.timeout_scale * (8 if options.long else 1)
     try:
         return child.wait(timeout)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        # The session holds the check, its workers and its servers, and nothing else.
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        kill(child)
         child.wait()
+        LIVE.discard(child)
+
+
+def kill(child):
+    """Ends a check's session: the check, its workers and its servers, and nothing else."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def stop(*_):
+    """Ends all checks, where this is told to end."""
+    for child in list(LIVE):
+        kill(child)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def judge(check, configuration, options, place):
@@ -195,6 +209,7 @@ def main(arguments=None, module=None):
     if options.one:
         importlib.import_module(options.one.split(".")[0])
         return run_here(options)
+    signal.signal(signal.SIGTERM, stop)
     for name in [module] if module else MODULES:
         importlib.import_module(name)
     pairs = list(selected(options, module))
