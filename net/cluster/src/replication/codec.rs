@@ -384,6 +384,7 @@ fn encode_fork(fork: &Fork, out: &mut Vec<u8>) {
     out.put_u64_le(fork.reign.term.0);
     out.put_u64_le(fork.reign.primary.0);
     out.put_u64_le(fork.reign.incarnation.0);
+    out.put_u64_le(fork.reign.number);
     out.put_u64_le(fork.seq.0);
     out.put_u64_le(fork.start.0);
     out.put_u8(u8::from(fork.is_branch));
@@ -395,6 +396,7 @@ fn decode_fork(input: &mut &[u8]) -> Decoded<Fork> {
             term: Epoch(input.try_get_u64_le()?),
             primary: NodeId(input.try_get_u64_le()?),
             incarnation: Incarnation(input.try_get_u64_le()?),
+            number: input.try_get_u64_le()?,
         },
         seq: Seq(input.try_get_u64_le()?),
         start: Seq(input.try_get_u64_le()?),
@@ -451,6 +453,7 @@ mod tests {
             term: Epoch(3),
             primary: NodeId(4),
             incarnation: Incarnation(5),
+            number: 8,
         },
         seq: Seq(6),
         start: Seq(7),

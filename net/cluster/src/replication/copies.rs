@@ -331,6 +331,7 @@ mod tests {
             term: Epoch(term),
             primary: NodeId(primary),
             incarnation: Incarnation(1),
+            number: 1,
         }
     }
 

@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use super::limits::FORKS_MAX;
 use crate::{Incarnation, NodeId, Seq, Term};
 
-/// One primary's time with a range. The term alone does not name it: two sides of a partition may
-/// each have a primary of the same term.
+/// One primary's time with a range. The term alone does not name it: two sides of a partition may each have a
+/// primary of the same term, and a node may be the heir in two branches of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reign {
     /// The term in which it began.
@@ -25,6 +25,8 @@ pub struct Reign {
     pub primary: NodeId,
     /// The primary's start.
     pub incarnation: Incarnation,
+    /// Counts the reigns that began on the primary's core since then.
+    pub number: u64,
 }
 
 /// The beginning of a reign.
@@ -117,6 +119,7 @@ mod tests {
             term: Epoch(term),
             primary: NodeId(primary),
             incarnation: Incarnation(1),
+            number: 1,
         };
         Fork {
             reign,
@@ -146,6 +149,18 @@ mod tests {
         assert_eq!(one.common(Seq(40), &other, Seq(90)), Some(Seq(20)));
         let stranger = History::new(&[fork(5, 4, 0)]);
         assert_eq!(stranger.common(Seq(40), &other, Seq(90)), None);
+    }
+
+    #[test]
+    fn reigns_of_one_node_in_one_term_are_told_apart() {
+        let again = |number| {
+            let mut again = fork(5, 2, 30);
+            again.reign.number = number;
+            again
+        };
+        let one = History::new(&[fork(1, 1, 0), again(1)]);
+        let other = History::new(&[fork(1, 1, 0), again(2)]);
+        assert_eq!(one.common(Seq(40), &other, Seq(90)), Some(Seq(30)));
     }
 
     #[test]

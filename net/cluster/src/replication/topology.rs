@@ -70,17 +70,22 @@ impl Replication {
             }
             match role {
                 Role::Primary => {
-                    let reign = Reign {
-                        term: copies.term,
-                        primary: own.core.node,
-                        incarnation: own.incarnation,
-                    };
+                    let last = copy.history.last().map(|fork| fork.reign);
+                    let goes_on = copy.role == role
+                        && last.is_some_and(|last| {
+                            (last.term, last.incarnation) == (copies.term, own.incarnation)
+                        });
                     copy.source = None;
-                    if copy.role != role
-                        || copy.history.last().map(|fork| fork.reign) != Some(reign)
-                    {
+                    if !goes_on {
                         // What is left of a copy that was given up must not come back.
                         while copy.go_on_emptying(store) {}
+                        self.reigns_count += 1;
+                        let reign = Reign {
+                            term: copies.term,
+                            primary: own.core.node,
+                            incarnation: own.incarnation,
+                            number: self.reigns_count,
+                        };
                         copy.begin_reign(reign, log_head);
                     }
                 }

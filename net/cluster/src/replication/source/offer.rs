@@ -126,6 +126,7 @@ mod tests {
                 term: Epoch(term),
                 primary: NodeId(primary),
                 incarnation: Incarnation(1),
+                number: 1,
             },
             seq: Seq(seq),
             start: Seq(seq),
