@@ -385,6 +385,11 @@ mod tests {
             };
             assert_eq!(after_branches(replica(term), branches), Some(expected));
         }
+        let many = after_branches(replica(3), &[5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(
+            many.map(|one| (one.term, one.seq)),
+            Some((Epoch(3), Seq(10)))
+        );
         let mut part = replica(3);
         part.is_complete = false;
         assert_eq!(after_branches(part, &[5]), None);

@@ -81,10 +81,18 @@ impl History {
         }
     }
 
-    /// Adds a reign; the oldest is forgotten if there is no room.
+    /// Adds a reign. If there is no room, one of a branch that another branch followed is forgotten, or else
+    /// the oldest: who is in branches all the time still knows where they began.
     pub fn push(&mut self, fork: Fork) {
         if self.0.is_full() {
-            self.0.remove(0);
+            let followed = self
+                .0
+                .windows(2)
+                .position(|two| two[0].is_branch && two[1].is_branch);
+            let forgotten = self.0.remove(followed.unwrap_or(0));
+            if let Some(followed) = followed {
+                self.0[followed].seq = forgotten.seq;
+            }
         }
         self.0.push(fork);
     }
