@@ -4,7 +4,7 @@ use super::{Source, Staged, ms_left};
 use crate::replication::copies::{Copies, Follow, RangeCopy};
 use crate::replication::limits::{DROP_ITEMS_PER_STEP, FLUSH_ITEMS_PER_BATCH};
 use crate::replication::touches::Touches;
-use crate::replication::{Entry, EntryKind, Fork, History, Log, LogEntry, LogKind, Store};
+use crate::replication::{Entry, EntryKind, Fork, Log, LogEntry, LogKind, Store};
 use crate::{Range, Seq, Time};
 
 /// What entries are applied to.
@@ -192,7 +192,7 @@ impl Source {
 
     fn begin_sync(&mut self, copy: &mut RangeCopy, seq: Seq, sync: u64, forks: &[Fork]) {
         copy.offered = None;
-        copy.history = History::new(forks);
+        copy.history = Self::history_of(copy, forks);
         copy.follow = Follow::Live;
         copy.sync = Some(sync);
         copy.is_start_due = false;

@@ -9,7 +9,7 @@ impl Source {
     /// The primary, which is at `seq` and came there by `forks`, offers a range.
     pub(super) fn consider(&mut self, copy: &mut RangeCopy, seq: Seq, forks: &[Fork]) {
         copy.note_offer(seq);
-        let history = History::new(forks);
+        let history = Self::history_of(copy, forks);
         // An offer is repeated when the answer takes long.
         let is_repeated = copy.offered.as_deref() == Some(&history);
         let reign_of = |history: &History| history.last().map(|fork| fork.reign);
@@ -28,6 +28,15 @@ impl Source {
         }
         copy.offered = Some(Box::new(history));
         self.has_dues = true;
+    }
+
+    /// What the primary says of its reigns. That its branch was adopted it may not know yet.
+    pub(super) fn history_of(copy: &RangeCopy, forks: &[Fork]) -> History {
+        let mut history = History::new(forks);
+        if let Some(source) = copy.source.filter(|_| copy.branch.is_none()) {
+            history.note_decided(source.core.node, copy.term);
+        }
+        history
     }
 
     /// Where a copy that holds something starts from.
