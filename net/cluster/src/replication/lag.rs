@@ -66,7 +66,7 @@ impl Replication {
         copy.role == Role::Primary
             && links.any(|link| {
                 link.of_place(place)
-                    .is_some_and(|one| one.is_complete && one.acked >= copy.seq)
+                    .is_some_and(|one| one.has(copy.seq, self.epoch))
             })
     }
 

@@ -205,8 +205,8 @@ impl Replication {
         ranges.filter_map(|range| self.position(range))
     }
 
-    /// The followers that have a whole copy with this write. Nobody if the term is over, nor in a branch,
-    /// which may be void tomorrow.
+    /// The followers that have said, by the topology of today, that they have a whole copy with this write.
+    /// Nobody if the term is over, nor in a branch, which may be void tomorrow.
     pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = Address> {
         let place = self.copies.place(write.range).filter(|&place| {
             let copy = self.copies.at(place);
@@ -214,9 +214,7 @@ impl Replication {
         });
         let links = self.links.iter().filter(move |link| {
             let followed = place.and_then(|place| link.of_place(place));
-            followed.is_some_and(|one| {
-                one.term == write.term && one.is_complete && one.acked >= write.seq
-            })
+            followed.is_some_and(|one| one.term == write.term && one.has(write.seq, self.epoch))
         });
         links.map(|link| link.to)
     }
@@ -343,7 +341,7 @@ impl Replication {
             self.last_session += 1;
             link.begin_session(self.last_session);
         } else {
-            link.handle(control, &self.copies, &self.log);
+            link.handle(control, self.heard_epoch, &self.copies, &self.log);
         }
     }
 

@@ -7,7 +7,7 @@
 //! | follower | follower of another primary or term | the same |
 //! | anything | none | is dropped in steps; kept if the node is no member any more, as a base for its return |
 
-use super::copies::{Copies as HeldCopies, RangeCopy, Role};
+use super::copies::{Copies as HeldCopies, Follow, RangeCopy, Role};
 use super::link::Link;
 use super::source::Source;
 use super::{Address, Reign, RemoteCore, Replication, Store};
@@ -110,7 +110,7 @@ impl Replication {
         self.rebuild_links(topology);
         if has_skipped {
             for link in &mut self.links {
-                link.forget_acknowledged();
+                link.resume_nothing();
                 if link.is_connected {
                     self.last_session += 1;
                     link.begin_session(self.last_session);
@@ -118,6 +118,10 @@ impl Replication {
             }
         }
         self.rebuild_sources(store);
+        for copy in self.copies.iter_mut() {
+            copy.is_ack_due |= copy.follow == Follow::Live;
+        }
+        self.sources.iter_mut().for_each(Source::note_due);
         self.check_turn();
     }
 

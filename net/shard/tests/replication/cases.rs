@@ -358,6 +358,112 @@ fn a_follower_that_was_rewound_meanwhile_gets_what_it_had() {
     assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"1".to_vec()));
 }
 
+/// The same, but the primary missed the branch alone; and what the follower lacks takes some batches.
+fn rewound_in_a_branch() -> (World, Write) {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    for number in 0..600 {
+        let key = format!("{{a}}{number}");
+        world.run(0, &[b"SET", key.as_bytes(), &[b'v'; 1_000]]);
+    }
+    let write = world.nodes[0].shards[0].last_write();
+    while pass_one(&mut world) {}
+    world.cut(core(1), core(2), 0);
+    world.cut(core(1), core(3), 0);
+    world.found_branch(&[3, 2]);
+    world.settle();
+    assert_eq!(value_of(&world, 1, b"{a}0"), None);
+    world.decide_copies(&[1, 2, 3]);
+    world.learn_all();
+    (world, write.expect("it was logged"))
+}
+
+#[test]
+fn what_a_follower_has_no_more_it_has_not_acknowledged() {
+    let (mut world, write) = rewound_in_a_branch();
+    let mut is_there = false;
+    for _ in 0..20 {
+        let replication = world.nodes[0].replication(range_a());
+        let counts = replication.acknowledged_by(write) > 0;
+        let is_ready = replication.is_caught_up(range_a(), NodeId(2));
+        is_there = position_of(&world, 1).seq >= write.seq;
+        assert!(is_there || !(counts || is_ready));
+        if !pass_one(&mut world) {
+            world.advance_ms(2_100);
+            world.advance();
+        }
+    }
+    assert!(is_there);
+    world.settle();
+    world.assert_copies_equal(0);
+}
+
+/// Node 2 is the heir in two branches of one epoch, and follows the primary in between.
+#[test]
+fn reigns_of_one_node_in_one_epoch_are_told_apart() {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[2, 1, 3]);
+    world.settle();
+    // Its term is the branches'.
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    world.run(0, &[b"SET", b"{a}k", b"0"]);
+    world.settle();
+    world.found_branch(&[1]);
+    world.found_branch(&[2, 3]);
+    for key in [b"{a}x", b"{a}y", b"{a}z"] {
+        world.run(1, &[b"SET", key, b"void"]);
+    }
+    world.settle();
+    world.found_branch(&[1, 2]);
+    world.settle();
+    for number in 0..6 {
+        world.run(0, &[b"SET", format!("{{a}}{number}").as_bytes(), b"1"]);
+        world.settle();
+    }
+    world.found_branch(&[1]);
+    world.found_branch(&[2, 3]);
+    world.run(1, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    world.assert_copies_equal(0);
+    assert_eq!(value_of(&world, 2, b"{a}x"), None);
+}
+
+/// The follower learns first, and what the heir offered in the branch arrives then.
+#[test]
+fn what_was_offered_in_a_branch_that_is_adopted_is_decided() {
+    let mut world = World::new(&[1, 1, 1], ROOMY);
+    world.decide_copies(&[1, 2, 3]);
+    world.settle();
+    world.run(0, &[b"SET", b"{a}k", b"1"]);
+    world.settle();
+    world.kill(0);
+    world.found_branch(&[2, 3]);
+    world.connect(core(2), core(3));
+    assert!(world.send_batch(core(2), core(3)), "it offers");
+    world.adopt(1);
+    world.learn(2);
+    let pipe = world
+        .pipes
+        .get_mut(&(core(2), core(3)))
+        .expect("it is open");
+    let batch = pipe.batches.pop_front().expect("it was sent");
+    world.deliver_batch(&batch);
+    world.settle();
+    world.run(1, &[b"SET", b"{a}k", b"2"]);
+    let write = world.nodes[1].shards[0].last_write();
+    world.settle();
+    assert_eq!(value_of(&world, 2, b"{a}k"), Some(b"2".to_vec()));
+    let replication = world.nodes[1].replication(range_a());
+    assert_eq!(
+        replication.acknowledged_by(write.expect("it was logged")),
+        1
+    );
+}
+
 /// The follower was dropped and is one again, and its primary learned of the second topology only.
 #[test]
 fn a_follower_of_whose_end_its_primary_never_heard_is_filled_again() {

@@ -215,6 +215,23 @@ impl World {
         }
     }
 
+    /// Decides what this node's branch says.
+    pub(crate) fn adopt(&mut self, index: usize) {
+        let branch = self.nodes[index].topology.as_ref();
+        let mut parts = branch.expect("it has one").to_parts();
+        parts.branch = None;
+        parts.epoch = parts.epoch.next();
+        let founder = self.nodes[index].id;
+        let is_alive = |id| self.is_alive(id);
+        parts.members.retain(|member| is_alive(member.id));
+        for copies in &mut parts.table {
+            if !is_alive(copies.primary) {
+                (copies.primary, copies.term) = (founder, parts.epoch);
+            }
+        }
+        self.newest = Rc::new(Topology::new(parts).expect("consistent"));
+    }
+
     fn install(&mut self, index: usize, newest: Rc<Topology>) {
         let now = self.now;
         let node = &mut self.nodes[index];

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use super::copies::Copies;
 use super::limits::{OFFER_RETRY_MS, STALL_MS};
 use super::{Address, Log, LogOffset, RemoteCore};
-use crate::{Range, Seq, Term, Time};
+use crate::{Epoch, Range, Seq, Term, Time};
 
 pub(super) use batch::Scene;
 use long::LongValue;
@@ -101,6 +101,8 @@ pub(super) struct Followed {
     reached: Seq,
     pub(super) acked: Seq,
     pub(super) is_complete: bool,
+    /// The topology by which it said so: since an older one than today's it may have been rewound in a branch.
+    said: Epoch,
     /// Whether entries from before the own reign are still to be sent.
     is_catching_up: bool,
     /// The batch in which following began.
@@ -230,10 +232,9 @@ impl Link {
         self.stop();
     }
 
-    /// Nothing that was acknowledged counts, before it is again.
-    pub(super) fn forget_acknowledged(&mut self) {
+    /// Followers may come back with less than they had.
+    pub(super) fn resume_nothing(&mut self) {
         for followed in &mut self.followed {
-            (followed.acked, followed.is_complete) = (Seq(0), false);
             (followed.is_resumable, followed.began) = (false, 0);
         }
     }
@@ -302,6 +303,7 @@ impl Followed {
             reached: Seq(0),
             acked: Seq(0),
             is_complete: false,
+            said: Epoch(0),
             is_catching_up: false,
             began: 0,
             is_resumable: false,
@@ -313,6 +315,11 @@ impl Followed {
         self.stage = Stage::Offering { since: Time(0) };
         self.due = Some(Due::Offer);
         self.is_catching_up = false;
+    }
+
+    /// Whether it has said, by the topology of this epoch or a later one, that it has a whole copy up to `seq`.
+    pub(super) fn has(&self, seq: Seq, epoch: Epoch) -> bool {
+        self.is_complete && self.said >= epoch && self.acked >= seq
     }
 
     fn is_served(&self) -> bool {

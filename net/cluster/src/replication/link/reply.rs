@@ -4,7 +4,7 @@ use super::{Due, Fetch, Followed, Link, Stage};
 use crate::replication::copies::Copies;
 use crate::replication::limits::FETCH_KEYS_MAX;
 use crate::replication::{Control, CopyPosition, Header, Log, LogOffset, StartFrom};
-use crate::{Range, Seq, Term, Time};
+use crate::{Epoch, Range, Seq, Term, Time};
 
 impl Link {
     /// Takes note of messages; false if they do not count.
@@ -18,17 +18,18 @@ impl Link {
         true
     }
 
-    /// Takes one of the messages that were heard.
+    /// Takes one of the messages that were heard, said by the topology of `said`.
     pub(in crate::replication) fn handle(
         &mut self,
         control: &Control<'_>,
+        said: Epoch,
         copies: &Copies,
         log: &Log,
     ) {
         match *control {
             Control::Ack { positions } => {
                 for position in positions {
-                    self.note_position(position, copies);
+                    self.note_position(position, said, copies);
                 }
             }
             Control::Start { range, term, from } => self.start(range, term, from, copies, log),
@@ -76,13 +77,16 @@ impl Link {
     }
 
     /// A position from before the follower began to follow, or to be filled, says nothing of now.
-    fn note_position(&mut self, position: &CopyPosition, copies: &Copies) {
+    fn note_position(&mut self, position: &CopyPosition, said: Epoch, copies: &Copies) {
         let acked_number = self.acked_number;
         if let Some(followed) = self.of_range(copies, position.range)
             && followed.term == position.term
             && followed.is_served()
             && followed.began <= acked_number
         {
+            if said > followed.said {
+                (followed.said, followed.acked) = (said, position.seq);
+            }
             followed.acked = followed.acked.max(position.seq);
             followed.is_complete = position.is_complete;
         }
