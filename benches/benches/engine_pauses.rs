@@ -3,9 +3,11 @@
 //!
 //! `cargo bench -p fulmar-benches --bench engine_pauses`; it takes 1.5 GiB. CPU time is the thread's own,
 //! but in a virtual machine also what the hypervisor took away meanwhile; wall time also has what else the
-//! machine did. "Faulted" is the longest CPU time of a call in which the system made memory resident. Run
-//! as a test it uses a thousand items.
+//! machine did. "Faulted" is the longest CPU time of a call in which the system made memory resident. The
+//! first row is the machine alone: as many calls as items, each as long as one of the engine, without it.
+//! Run as a test it uses a thousand items.
 
+use std::hint::black_box;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -97,6 +99,24 @@ fn populate_elsewhere(cache: &mut Cache) {
     let (sender, begun) = mpsc::channel();
     thread::spawn(move || begun.into_iter().for_each(Populate::run));
     cache.populate_by(move |populate| drop(sender.send(populate)));
+}
+
+/// How long calls take on this machine that only read memory.
+fn on_nothing(calls_count: u64, bytes: usize) {
+    const READS: usize = 8;
+    let memory: Vec<usize> = (0..bytes / size_of::<usize>()).collect();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut calls = Calls::new("nothing: 8 reads at random places of 1 GiB");
+    for _ in 0..calls_count {
+        calls.time(|| {
+            let mut at = rng.random_range(0..memory.len());
+            for _ in 0..READS {
+                at = rng.random_range(0..memory.len()) ^ (memory[at] & 1);
+            }
+            black_box(memory[at])
+        });
+    }
+    calls.print();
 }
 
 /// Sets new keys, from the number `first` on.
@@ -228,6 +248,14 @@ fn on_long_values(long_bytes: usize) {
     }
     edit.print();
     append.print();
+    let mut calls = Calls::new("append, 100 B to what was appended");
+    for _ in 0..long_bytes / 5_000 {
+        with_long_key(2, |key| {
+            calls.time(|| cache.append(key, &piece[..100], Time(0)))
+        })
+        .expect("fits");
+    }
+    calls.print();
     let mut calls = Calls::new("delete of a 500 MiB value");
     for number in 0..2 {
         calls.time(|| with_long_key(number, |key| cache.delete(key, Time(0))));
@@ -256,6 +284,7 @@ fn main() {
         "| call | calls | CPU p50 | CPU p99.9 | CPU max | wall p99.9 | wall max | faulted | CPU max |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
+    on_nothing(items, if items < 10_000 { 1 << 20 } else { 1 << 30 });
     on_items(items);
     on_flush(items.max(10_000));
     on_long_values(if items < 10_000 { 1 << 20 } else { LONG_BYTES });
