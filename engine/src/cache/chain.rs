@@ -2,24 +2,27 @@
 //!
 //! ```text
 //! item: header | chain extension | key    (in a list of the largest segment's class)
-//!                  |
-//!                  +-> segment <-> segment <-> last segment, right-sized
+//!                  |          |
+//!                  v          v
+//!            segment <-> ... last segment, cut to size
 //! ```
 //! A chain takes whole segments while it grows, 4 KiB first, larger ones the longer it gets; the
-//! last is cut to size when the chain is committed.
+//! last is cut to size when the chain is committed. `grow` changes committed ones in their place.
 //!
 //! # Invariants
-//! 1. Segments are linked both ways; the first one's back link is its item, or none while the
-//!    chain is uncommitted.
-//! 2. No committed segment is empty; their payloads add up to the length in the item.
-//! 3. Uncommitted segments are pinned: eviction can't reach them.
+//! 1. Segments are linked both ways; the first one's back link and the last one's forward link are
+//!    the item, or none while the chain is uncommitted.
+//! 2. No committed segment is empty, and all but the last are full and of a class in
+//!    `SEGMENT_CLASSES`; their payloads add up to the length in the item.
+//! 3. A committed last segment is right-sized, or has room left for at most 1/`SLACK_DIVISOR` of the
+//!    value, or says that there was no memory to cut it.
+//! 4. Uncommitted segments are pinned: eviction can't reach them.
 
 use crate::cache::Cache;
 use crate::cache::write::Resolved;
 use crate::error::StoreError;
-use crate::item::{Extensions, Layout, Meta, Parts, SEGMENT_HEADER_BYTES};
+use crate::item::{Extensions, Layout, Meta, Parts, SEGMENT_HEADER_BYTES, Segments, segment_after};
 use crate::key::Key;
-use crate::limits::INLINE_ITEM_BYTES_MAX;
 use crate::slab::{ClassId, Handle, Slab};
 use crate::time::{Expiry, Time};
 use crate::version::Version;
@@ -30,8 +33,11 @@ const SEGMENT_CLASSES: [ClassId; 3] = [
     ClassId::SEGMENT_MIDDLE,
     ClassId::SEGMENT_SMALL,
 ];
-/// A growing chain takes segments of at most its own length / this.
+/// A chain whose length is not known yet takes segments of at most its own length / this.
 const GROWTH_DIVISOR: usize = 4;
+/// The last segment of a value that grew in its place has room left for at most its length / this, so
+/// that little is wasted, and no more segments are made than such a share of it fills.
+pub(super) const SLACK_DIVISOR: usize = 16;
 /// Most pieces that one last segment is cut into: 3 middle, 3 small, 1 right-sized.
 const PIECES_MAX: usize = 8;
 
@@ -41,9 +47,9 @@ const PIECES_MAX: usize = 8;
 #[must_use = "a chain holds memory until it is committed or freed"]
 #[derive(Debug)]
 pub struct Chain {
-    first: Handle,
-    last: Handle,
-    len: usize,
+    pub(super) segments: Segments,
+    /// A segment that is added has room for at most the length / this behind what is known to come.
+    growth_divisor: usize,
     /// What the item that it was taken from leaves to the one that it comes to.
     standing: u32,
 }
@@ -51,12 +57,20 @@ pub struct Chain {
 impl Chain {
     /// Bytes pushed so far.
     pub fn len(&self) -> usize {
-        self.len
+        self.segments.len
     }
 
     /// Whether nothing was pushed yet.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    pub(super) const fn of(segments: Segments, growth_divisor: usize) -> Self {
+        Self {
+            segments,
+            growth_divisor,
+            standing: 0,
+        }
     }
 }
 
@@ -74,12 +88,7 @@ pub(super) enum Source<'a> {
 impl Cache {
     /// An empty chain; holds no memory yet.
     pub fn chain_begin(&mut self) -> Chain {
-        Chain {
-            first: Handle::NONE,
-            last: Handle::NONE,
-            len: 0,
-            standing: 0,
-        }
+        Chain::of(Segments::NONE, GROWTH_DIVISOR)
     }
 
     /// Appends bytes to a chain. Evicts what it must to hold them.
@@ -88,7 +97,12 @@ impl Cache {
     /// `ValueTooLong` changes nothing. After `OutOfMemory` part of the bytes may have been
     /// appended. The caller still owns the chain.
     pub fn chain_push(&mut self, chain: &mut Chain, bytes: &[u8]) -> Result<(), StoreError> {
-        if bytes.len() > self.config.value_bytes_max.saturating_sub(chain.len) {
+        if bytes.len()
+            > self
+                .config
+                .value_bytes_max
+                .saturating_sub(chain.segments.len)
+        {
             return Err(StoreError::ValueTooLong);
         }
         self.extend(chain, Source::Bytes(bytes), bytes.len())
@@ -96,12 +110,12 @@ impl Cache {
 
     /// What was pushed so far, piece by piece.
     pub fn chain_parts<'a>(&'a self, chain: &Chain) -> Parts<'a> {
-        Parts::of_chain(&self.slab, chain.first)
+        Parts::of_chain(&self.slab, chain.segments.first)
     }
 
     /// Gives a chain's memory back. O(segments).
     pub fn chain_free(&mut self, chain: Chain) {
-        self.free_uncommitted(chain.first);
+        self.free_uncommitted(chain.segments.first);
         self.fit_after_unpinning();
     }
 
@@ -116,7 +130,7 @@ impl Cache {
         expiry: Expiry,
         now: Time,
     ) -> Result<(), StoreError> {
-        if let Err(error) = self.check_lengths(key, chain.len) {
+        if let Err(error) = self.check_lengths(key, chain.segments.len) {
             self.chain_free(chain);
             return Err(error);
         }
@@ -177,49 +191,69 @@ impl Cache {
             }
             let meta = self.slab.meta(segment).with_payload_bytes(used + bytes);
             self.slab.set_meta(segment, meta);
-            chain.len += bytes;
+            chain.segments.len += bytes;
             done += bytes;
         }
         Ok(())
     }
 
-    /// Overwrites bytes that the chain has already. O(segments before them + bytes).
-    pub(super) fn overwrite_chain(&mut self, chain: &Chain, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= chain.len);
-        let (mut segment, mut start, mut done) = (chain.first, 0, 0);
+    /// Overwrites bytes that are there already. O(segments from the nearer end to them + bytes).
+    pub(super) fn overwrite_segments(&mut self, segments: Segments, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        assert!(offset + bytes.len() <= segments.len);
+        let (mut segment, start) = self.segment_at(segments, offset);
+        let (mut at, mut done) = (offset - start, 0);
         while done < bytes.len() {
             let payload_bytes = self.slab.meta(segment).payload_bytes();
-            let at = offset + done - start;
-            if at < payload_bytes {
-                let count = (payload_bytes - at).min(bytes.len() - done);
-                let target = self
-                    .slab
-                    .bytes_mut(segment, SEGMENT_HEADER_BYTES + at, count);
-                target.copy_from_slice(&bytes[done..done + count]);
-                done += count;
-            }
-            start += payload_bytes;
+            let count = (payload_bytes - at).min(bytes.len() - done);
+            let target = self
+                .slab
+                .bytes_mut(segment, SEGMENT_HEADER_BYTES + at, count);
+            target.copy_from_slice(&bytes[done..done + count]);
+            (at, done) = (0, done + count);
             segment = self.slab.next(segment);
         }
     }
 
+    /// The segment that has the byte at `offset`, and where in the value it starts.
+    fn segment_at(&self, segments: Segments, offset: usize) -> (Handle, usize) {
+        let payload_bytes = |segment| self.slab.meta(segment).payload_bytes();
+        if offset < segments.len / 2 {
+            let (mut segment, mut start) = (segments.first, 0);
+            while offset >= start + payload_bytes(segment) {
+                start += payload_bytes(segment);
+                segment = self.slab.next(segment);
+            }
+            return (segment, start);
+        }
+        let mut segment = segments.last;
+        let mut start = segments.len - payload_bytes(segment);
+        while offset < start {
+            segment = self.slab.previous(segment);
+            start -= payload_bytes(segment);
+        }
+        (segment, start)
+    }
+
     /// Forgets all bytes from `len` on.
     pub(super) fn truncate(&mut self, chain: &mut Chain, len: usize) {
-        while chain.len > len {
-            let meta = self.slab.meta(chain.last);
-            let excess = chain.len - len;
+        while chain.segments.len > len {
+            let meta = self.slab.meta(chain.segments.last);
+            let excess = chain.segments.len - len;
             if excess < meta.payload_bytes() {
                 let meta = meta.with_payload_bytes(meta.payload_bytes() - excess);
-                self.slab.set_meta(chain.last, meta);
-                chain.len = len;
+                self.slab.set_meta(chain.segments.last, meta);
+                chain.segments.len = len;
                 return;
             }
-            chain.len -= meta.payload_bytes();
-            let dropped = chain.last;
-            chain.last = self.slab.previous(dropped);
-            match chain.last.some() {
+            chain.segments.len -= meta.payload_bytes();
+            let dropped = chain.segments.last;
+            chain.segments.last = self.slab.previous(dropped);
+            match chain.segments.last.some() {
                 Some(last) => self.slab.set_next(last, Handle::NONE),
-                None => chain.first = Handle::NONE,
+                None => chain.segments.first = Handle::NONE,
             }
             self.free_uncommitted(dropped);
         }
@@ -265,7 +299,7 @@ impl Cache {
         version: Option<Version>,
     ) -> Result<(), StoreError> {
         let extensions = self.extensions(deadline, version);
-        if let Some((layout, class)) = Self::inline_layout(key, chain.len, extensions) {
+        if let Some((layout, class)) = Self::inline_layout(key, chain.segments.len, extensions) {
             return self.commit_inline(key, chain, (&layout, class), deadline, version);
         }
         let mut chain = chain;
@@ -282,14 +316,13 @@ impl Cache {
         // Until it is an item it is safe from eviction as an uncommitted segment.
         self.slab.set_meta(handle, Meta::segment(0));
         self.mark_uncommitted(handle);
-        self.cut_last(&mut chain);
+        self.cut_last(&mut chain, 0);
         self.mark_committed(handle);
         let list = self.settle(&chain);
         let meta = Meta::item(layout.key_len, list.index(), flags | chain.standing);
         self.slab.set_meta(handle, meta);
         layout.write_key(&mut self.slab, handle, key.bytes());
-        Extensions::set_chain(&mut self.slab, handle, meta, (chain.first, chain.len));
-        self.slab.set_previous(chain.first, handle);
+        self.give_segments(handle, chain.segments);
         self.write_version(handle, version);
         let old = self.find(key);
         self.publish(key, handle, old, deadline)
@@ -306,10 +339,12 @@ impl Cache {
         let mut result = self.allocate(class);
         if let Ok(handle) = result {
             let flags = layout.flags | chain.standing;
-            self.slab
-                .set_meta(handle, Meta::item(layout.key_len, chain.len, flags));
+            self.slab.set_meta(
+                handle,
+                Meta::item(layout.key_len, chain.segments.len, flags),
+            );
             layout.write_key(&mut self.slab, handle, key.bytes());
-            let (mut at, mut segment) = (layout.value_at(), chain.first.some());
+            let (mut at, mut segment) = (layout.value_at(), chain.segments.first.some());
             while let Some(from) = segment {
                 let bytes = self.slab.meta(from).payload_bytes();
                 self.slab
@@ -321,31 +356,35 @@ impl Cache {
             let old = self.find(key);
             result = self.publish(key, handle, old, deadline).map(|()| handle);
         }
-        self.free_uncommitted(chain.first);
+        self.free_uncommitted(chain.segments.first);
         result.map(|_| ())
     }
 
+    /// Makes segments that are linked to each other those of an item.
+    pub(super) fn give_segments(&mut self, handle: Handle, segments: Segments) {
+        let meta = self.slab.meta(handle);
+        Extensions::set_chain(&mut self.slab, handle, meta, segments);
+        self.slab.set_previous(segments.first, handle);
+        self.slab.set_next(segments.last, handle);
+    }
+
     fn take_chain(&mut self, key: &Key<'_>, handle: Handle, meta: Meta) -> Chain {
-        let (first, len) = Extensions::chain(&self.slab, handle, meta);
-        let standing = self.standing_of(handle);
+        let segments = Extensions::chain(&self.slab, handle, meta);
+        let mut chain = Chain::of(segments, GROWTH_DIVISOR);
+        chain.standing = self.standing_of(handle);
         let items = Self::indexed(&self.config);
         self.index
             .remove(&mut self.slab, key.range(), key.hash(), handle, &items);
         self.detach(handle);
         self.slab.free(handle);
-        self.slab.set_previous(first, Handle::NONE);
-        let (mut last, mut at) = (first, first.some());
+        self.slab.set_previous(segments.first, Handle::NONE);
+        self.slab.set_next(segments.last, Handle::NONE);
+        let mut at = segments.first.some();
         while let Some(segment) = at {
             self.mark_uncommitted(segment);
-            last = segment;
             at = self.slab.next(segment).some();
         }
-        Chain {
-            first,
-            last,
-            len,
-            standing,
-        }
+        chain
     }
 
     fn copy_segments(
@@ -354,7 +393,7 @@ impl Cache {
         handle: Handle,
         meta: Meta,
     ) -> Result<(), StoreError> {
-        let mut at = Some(Extensions::chain(&self.slab, handle, meta).0);
+        let mut at = self.segments(handle, meta).next();
         while let Some(segment) = at {
             let payload_bytes = self.slab.meta(segment).payload_bytes();
             self.extend(
@@ -362,14 +401,14 @@ impl Cache {
                 Source::Chunk(segment, SEGMENT_HEADER_BYTES),
                 payload_bytes,
             )?;
-            at = self.slab.next(segment).some();
+            at = segment_after(&self.slab, segment);
         }
         Ok(())
     }
 
     /// The last segment, its payload, and what still fits in it.
-    fn tail_room(&self, chain: &Chain) -> (Handle, usize, usize) {
-        match chain.last.some() {
+    pub(super) fn tail_room(&self, chain: &Chain) -> (Handle, usize, usize) {
+        match chain.segments.last.some() {
             None => (Handle::NONE, 0, 0),
             Some(last) => {
                 let used = self.slab.meta(last).payload_bytes();
@@ -385,7 +424,7 @@ impl Cache {
     /// Adds an empty segment, for `remaining` more bytes that are known of. Falls back to smaller
     /// ones when no whole page can be had.
     fn add_segment(&mut self, chain: &mut Chain, remaining: usize) -> Result<(), StoreError> {
-        let wanted = remaining.max(chain.len / GROWTH_DIVISOR);
+        let wanted = remaining.max(chain.segments.len / chain.growth_divisor);
         let mut result = Err(StoreError::OutOfMemory);
         for class in SEGMENT_CLASSES {
             if payload_bytes_max(class) > wanted && class != ClassId::SEGMENT_SMALL {
@@ -399,15 +438,15 @@ impl Cache {
         let segment = result?;
         self.slab.set_meta(segment, Meta::segment(0));
         self.mark_uncommitted(segment);
-        link_after(&mut self.slab, chain.last, segment);
-        if chain.first.is_none() {
-            chain.first = segment;
+        link_after(&mut self.slab, chain.segments.last, segment);
+        if chain.segments.first.is_none() {
+            chain.segments.first = segment;
         }
-        chain.last = segment;
+        chain.segments.last = segment;
         Ok(())
     }
 
-    fn mark_uncommitted(&mut self, segment: Handle) {
+    pub(super) fn mark_uncommitted(&mut self, segment: Handle) {
         let meta = self.slab.meta(segment).with(Meta::UNCOMMITTED);
         self.slab.set_meta(segment, meta);
         self.slab.pin(segment);
@@ -431,9 +470,9 @@ impl Cache {
     }
 
     /// Makes all segments committed; returns the largest one's class.
-    fn settle(&mut self, chain: &Chain) -> ClassId {
-        let mut largest = self.slab.class_of(chain.first);
-        let mut at = chain.first.some();
+    pub(super) fn settle(&mut self, chain: &Chain) -> ClassId {
+        let mut largest = self.slab.class_of(chain.segments.first);
+        let mut at = chain.segments.first.some();
         while let Some(segment) = at {
             self.mark_committed(segment);
             largest = largest.max(self.slab.class_of(segment));
@@ -442,17 +481,19 @@ impl Cache {
         largest
     }
 
-    /// Replaces the last segment by pieces that fit its payload. Without memory it stays.
-    fn cut_last(&mut self, chain: &mut Chain) {
-        let last = chain.last;
+    /// Replaces the last segment by pieces that fit its payload, and have room left for at most
+    /// `slack` bytes beyond what rounding makes. Without memory it stays.
+    pub(super) fn cut_last(&mut self, chain: &mut Chain, slack: usize) {
+        let last = chain.segments.last;
         let payload_bytes = self.slab.meta(last).payload_bytes();
         let mut pieces = [(Handle::NONE, 0); PIECES_MAX];
         let mut count = 0;
         let mut left = payload_bytes;
         while left > 0 {
-            let class = piece_class(left);
-            if count == 0 && class == self.slab.class_of(last) {
-                return;
+            let class = piece_class(left, slack);
+            if count == 0 && class >= self.slab.class_of(last) {
+                let meta = self.slab.meta(last).without(Meta::UNCUT);
+                return self.slab.set_meta(last, meta);
             }
             let Ok(piece) = self.allocate(class) else {
                 break;
@@ -469,21 +510,29 @@ impl Cache {
                 self.mark_committed(piece);
                 self.slab.free(piece);
             }
+            let meta = self.slab.meta(last).with(Meta::UNCUT);
+            self.slab.set_meta(last, meta);
             return;
         }
+        self.replace_last(chain, &pieces[..count]);
+    }
+
+    /// Puts the last segment's payload into others, which are to have so much of it each.
+    pub(super) fn replace_last(&mut self, chain: &mut Chain, pieces: &[(Handle, usize)]) {
+        let last = chain.segments.last;
         let mut at = SEGMENT_HEADER_BYTES;
         let mut before = self.slab.previous(last);
-        for &(piece, bytes) in &pieces[..count] {
+        for &(piece, bytes) in pieces {
             self.slab
                 .copy((last, at), (piece, SEGMENT_HEADER_BYTES), bytes);
             at += bytes;
             link_after(&mut self.slab, before, piece);
-            if chain.first == last {
-                chain.first = piece;
+            if chain.segments.first == last {
+                chain.segments.first = piece;
             }
             before = piece;
         }
-        chain.last = before;
+        chain.segments.last = before;
         self.mark_committed(last);
         self.slab.free(last);
     }
@@ -495,16 +544,14 @@ fn payload_bytes_max(class: ClassId) -> usize {
 }
 
 /// The class of the next piece of a value with `left` bytes left: right-sized at the end, before
-/// it the largest that is filled.
-fn piece_class(left: usize) -> ClassId {
-    if left + SEGMENT_HEADER_BYTES <= INLINE_ITEM_BYTES_MAX {
-        return ClassId::fitting(left + SEGMENT_HEADER_BYTES).expect("at most 4 KiB");
+/// it the largest that is filled. With `slack` the largest that has room for no more than that.
+pub(super) fn piece_class(left: usize, slack: usize) -> ClassId {
+    let is_filled = |class: &&ClassId| payload_bytes_max(**class) <= left + slack;
+    if let Some(&class) = SEGMENT_CLASSES.iter().find(is_filled) {
+        return class;
     }
-    let fits = |class: &&ClassId| payload_bytes_max(**class) <= left;
-    *SEGMENT_CLASSES
-        .iter()
-        .find(fits)
-        .expect("more than a small segment is left")
+    let right_sized = ClassId::fitting(left + SEGMENT_HEADER_BYTES).expect("at most 4 KiB");
+    right_sized.max(ClassId::filled_by(left + slack + SEGMENT_HEADER_BYTES))
 }
 
 fn link_after(slab: &mut Slab, before: Handle, segment: Handle) {

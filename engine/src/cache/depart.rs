@@ -2,7 +2,7 @@
 //! chunks back to the slab, or kept as a zombie while a lease lasts. Callers count the reason.
 
 use crate::cache::Cache;
-use crate::item::{Extensions, ItemValue, Layout, Meta, key_of};
+use crate::item::{ItemValue, Layout, Meta, key_of, segment_after};
 use crate::key::Key;
 use crate::slab::Handle;
 
@@ -61,19 +61,11 @@ impl Cache {
 
     /// Frees the chunks of an item or a zombie.
     pub(super) fn free_item(&mut self, handle: Handle, meta: Meta) {
-        if meta.has(Meta::CHAIN) {
-            let (first, _) = Extensions::chain(&self.slab, handle, meta);
-            self.free_segments(first);
-        }
-        self.slab.free(handle);
-    }
-
-    /// Frees a segment and all behind it.
-    pub(super) fn free_segments(&mut self, first: Handle) {
-        let mut at = first.some();
+        let mut at = self.segments(handle, meta).next();
         while let Some(segment) = at {
-            at = self.slab.next(segment).some();
+            at = segment_after(&self.slab, segment);
             self.slab.free(segment);
         }
+        self.slab.free(handle);
     }
 }

@@ -12,8 +12,7 @@ impl Cache {
     /// Appends bytes to a key's value and returns its new length. An absent key starts empty; a
     /// deadline stays.
     ///
-    /// O(bytes + segments); a value in one chunk is copied when its class changes, and a leased
-    /// one always.
+    /// O(bytes); a value in one chunk is copied when its class changes, and a leased one always.
     ///
     /// # Errors
     /// See [`StoreError`]; the key keeps what it had.
@@ -25,7 +24,7 @@ impl Cache {
 
     /// Overwrites bytes of a key's value from `offset` on and returns its new length, with zeros
     /// in a gap behind the old end. An absent key starts empty; no bytes change nothing; a
-    /// deadline stays. Costs as `append`.
+    /// deadline stays. Costs as `append`, plus the segments of a long value from the nearer end.
     ///
     /// # Errors
     /// See [`StoreError`]; the key keeps what it had.
@@ -135,6 +134,9 @@ impl Cache {
         bytes: &[u8],
         deadline: Option<Time>,
     ) -> Result<(), StoreError> {
+        if let Some(handle) = old.filter(|&handle| self.is_growable(handle)) {
+            return self.write_in_place(handle, offset, bytes);
+        }
         let version = old.and_then(|handle| self.version_of(handle));
         let mut chain = match old {
             Some(handle) => self.chain_of_item(key, handle)?,
@@ -154,18 +156,20 @@ impl Cache {
         Err(error)
     }
 
-    fn write_chain_at(
+    pub(super) fn write_chain_at(
         &mut self,
         chain: &mut Chain,
         offset: usize,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         let gap = offset.saturating_sub(chain.len());
+        let end = offset + bytes.len();
+        self.enlarge_last(chain, end.saturating_sub(chain.len()))?;
         self.extend(chain, Source::Zeros, gap)?;
         let inside = (chain.len() - offset).min(bytes.len());
         let (inside, behind) = bytes.split_at(inside);
         self.extend(chain, Source::Bytes(behind), behind.len())?;
-        self.overwrite_chain(chain, offset, inside);
+        self.overwrite_segments(chain.segments, offset, inside);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::cache::Cache;
 use crate::cache::donor::{self, Donor};
-use crate::item::{Extensions, Kind, Meta};
+use crate::item::{Extensions, Kind, Meta, Segments};
 use crate::limits::{EVACUATED_CHUNKS_MAX, EVICTION_SKIPS_MAX, PARTIAL_PAGES_MAX};
 use crate::order::ListId;
 use crate::slab::{ClassId, Handle};
@@ -121,9 +121,11 @@ impl Cache {
         let mut at = self.lists.tail(list);
         for _ in 0..EVICTION_SKIPS_MAX + class.chunks_per_page() {
             let handle = at?;
-            let chunk = self.chunk_in_class(handle, class);
-            if !self.slab.is_page_pinned(chunk) {
-                return Some(chunk);
+            if !self.slab.meta(handle).has(Meta::LEASED) {
+                let chunk = self.chunk_in_class(handle, class);
+                if !self.slab.is_page_pinned(chunk) {
+                    return Some(chunk);
+                }
             }
             at = self.slab.previous(handle).some();
         }
@@ -136,7 +138,7 @@ impl Cache {
         if !meta.has(Meta::CHAIN) {
             return handle;
         }
-        let (mut segment, _) = Extensions::chain(&self.slab, handle, meta);
+        let mut segment = Extensions::chain(&self.slab, handle, meta).first;
         while self.slab.class_of(segment) != class {
             segment = self.slab.next(segment);
         }
@@ -168,6 +170,11 @@ impl Cache {
                 self.move_chunk(chunk, elsewhere, class);
             } else if !self.evict_next(class) {
                 let owner = self.owner_of(chunk);
+                if self.slab.meta(owner).has(Meta::LEASED) {
+                    // Held by the call that this page is emptied for.
+                    self.pin_segments(owner);
+                    return false;
+                }
                 self.evict(owner);
                 self.stats.evicted_early += 1;
             }
@@ -188,16 +195,22 @@ impl Cache {
     }
 
     fn relink_segment(&mut self, to: Handle) {
-        let previous = self.slab.previous(to);
+        let (previous, next) = (self.slab.previous(to), self.slab.next(to));
         let meta = self.slab.meta(previous);
         if meta.kind() == Kind::Segment {
             self.slab.set_next(previous, to);
         } else {
-            let (_, len) = Extensions::chain(&self.slab, previous, meta);
-            Extensions::set_chain(&mut self.slab, previous, meta, (to, len));
+            let chain = Extensions::chain(&self.slab, previous, meta);
+            let chain = Segments { first: to, ..chain };
+            Extensions::set_chain(&mut self.slab, previous, meta, chain);
         }
-        if let Some(next) = self.slab.next(to).some() {
+        let meta = self.slab.meta(next);
+        if meta.kind() == Kind::Segment {
             self.slab.set_previous(next, to);
+        } else {
+            let chain = Extensions::chain(&self.slab, next, meta);
+            let chain = Segments { last: to, ..chain };
+            Extensions::set_chain(&mut self.slab, next, meta, chain);
         }
     }
 
@@ -209,8 +222,8 @@ impl Cache {
             self.wheel.replace(&mut self.slab, from, to);
         }
         if meta.has(Meta::CHAIN) {
-            let (first, _) = Extensions::chain(&self.slab, to, meta);
-            self.slab.set_previous(first, to);
+            let chain = Extensions::chain(&self.slab, to, meta);
+            self.give_segments(to, chain);
         }
         let (range, hash) = self.range_and_hash(to);
         self.index.replace(&mut self.slab, range, hash, from, to);

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use crate::cache::Cache;
+use crate::cache::chain::SLACK_DIVISOR;
 use crate::eviction::Eviction;
-use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, key_of};
+use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, SEGMENT_HEADER_BYTES, key_of};
 use crate::order::ListId;
 use crate::slab::{ClassId, Handle};
 
@@ -77,7 +78,7 @@ impl Cache {
             );
             return;
         }
-        let (_, len) = Extensions::chain(&self.slab, handle, meta);
+        let chain = Extensions::chain(&self.slab, handle, meta);
         let (mut before, mut sum, mut largest) = (handle, 0, None);
         for segment in self.segments(handle, meta) {
             let segment_meta = self.slab.meta(segment);
@@ -97,18 +98,34 @@ impl Cache {
                 before,
                 "chain links aren't mutual"
             );
-            assert!(segment_meta.payload_bytes() > 0, "empty segment");
+            self.check_room(segment, segment == chain.last, chain.len);
             sum += segment_meta.payload_bytes();
             largest = largest.max(Some(self.slab.class_of(segment)));
             owned.push(segment);
             before = segment;
         }
-        assert_eq!(sum, len, "length of a chain");
+        assert_eq!(sum, chain.len, "length of a chain");
+        assert_eq!(before, chain.last, "last segment");
+        assert_eq!(self.slab.next(before), handle, "link of the last segment");
         assert_eq!(
             largest.map(ClassId::index),
             Some(meta.value_field()),
             "list of a chain"
         );
+    }
+
+    /// All segments are full but the last, and that has little room left.
+    fn check_room(&self, segment: Handle, is_last: bool, value_len: usize) {
+        let (meta, class) = (self.slab.meta(segment), self.slab.class_of(segment));
+        assert!(meta.payload_bytes() > 0, "empty segment");
+        let bytes = SEGMENT_HEADER_BYTES + meta.payload_bytes();
+        let room = class.chunk_bytes() - bytes;
+        if !is_last {
+            assert!(class >= ClassId::SEGMENT_SMALL, "small segment in a chain");
+            assert_eq!(room, 0, "segment that isn't full");
+        }
+        let is_cut = ClassId::fitting(bytes) == Some(class) || room * SLACK_DIVISOR <= value_len;
+        assert!(is_cut || meta.has(Meta::UNCUT), "last segment wasn't cut");
     }
 
     /// Every item is in the list of its class and kind; only S3-FIFO marks items.

@@ -9,7 +9,9 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::cache::Cache;
-use crate::item::{Extensions, ItemValue, Kind, Layout, Meta, SEGMENT_HEADER_BYTES, within};
+use crate::item::{
+    Extensions, ItemValue, Kind, Layout, Meta, SEGMENT_HEADER_BYTES, segment_after, within,
+};
 use crate::key::Key;
 use crate::slab::{Handle, Span};
 use crate::time::Time;
@@ -154,11 +156,11 @@ impl Cache {
     /// The segments of an item's value.
     pub(super) fn segments(&self, handle: Handle, meta: Meta) -> impl Iterator<Item = Handle> + '_ {
         let first = if meta.has(Meta::CHAIN) {
-            Extensions::chain(&self.slab, handle, meta).0
+            Extensions::chain(&self.slab, handle, meta).first
         } else {
             Handle::NONE
         };
-        std::iter::successors(first.some(), |&segment| self.slab.next(segment).some())
+        std::iter::successors(first.some(), |&segment| segment_after(&self.slab, segment))
     }
 
     /// Keeps an item's chunks from being freed, moved or evicted until `unpin_item`.
@@ -168,15 +170,8 @@ impl Cache {
         }
         let meta = self.slab.meta(handle);
         self.stats.leased_bytes += ItemValue::new(&self.slab, handle, meta).len() as u64;
-        self.slab.set_meta(handle, meta.with(Meta::LEASED));
-        self.slab.pin(handle);
-        let mut at = self.segments(handle, meta).next();
-        while let Some(segment) = at {
-            let meta = self.slab.meta(segment);
-            self.slab.set_meta(segment, meta.with(Meta::SEGMENT_LEASED));
-            self.slab.pin(segment);
-            at = self.slab.next(segment).some();
-        }
+        self.hold(handle);
+        self.pin_segments(handle);
     }
 
     /// Undoes one `pin_item`.
@@ -184,21 +179,47 @@ impl Cache {
         if !self.leases.remove(handle) {
             return;
         }
-        let meta = self.slab.meta(handle).without(Meta::LEASED);
+        let meta = self.slab.meta(handle);
         self.stats.leased_bytes -= ItemValue::new(&self.slab, handle, meta).len() as u64;
+        self.let_go(handle);
+        if meta.kind() == Kind::Zombie {
+            self.stats.zombies -= 1;
+            self.free_item(handle, self.slab.meta(handle));
+        }
+    }
+
+    /// Keeps an item that isn't leased from being evicted, and its own chunk from being moved, until
+    /// `let_go`; its segments may move. O(1).
+    pub(super) fn hold(&mut self, handle: Handle) {
+        let meta = self.slab.meta(handle);
+        self.slab.set_meta(handle, meta.with(Meta::LEASED));
+        self.slab.pin(handle);
+    }
+
+    /// Keeps the segments of an item that is held in their place, too.
+    pub(super) fn pin_segments(&mut self, handle: Handle) {
+        let mut at = self.segments(handle, self.slab.meta(handle)).next();
+        while let Some(segment) = at {
+            let meta = self.slab.meta(segment);
+            self.slab.set_meta(segment, meta.with(Meta::SEGMENT_LEASED));
+            self.slab.pin(segment);
+            at = segment_after(&self.slab, segment);
+        }
+    }
+
+    /// Undoes `hold`, and `pin_segments` if it was called.
+    pub(super) fn let_go(&mut self, handle: Handle) {
+        let meta = self.slab.meta(handle).without(Meta::LEASED);
         self.slab.set_meta(handle, meta);
         self.slab.unpin(handle);
         let mut at = self.segments(handle, meta).next();
-        while let Some(segment) = at {
-            let meta = self.slab.meta(segment);
-            self.slab
-                .set_meta(segment, meta.without(Meta::SEGMENT_LEASED));
+        while let Some(segment) = at
+            && self.slab.meta(segment).has(Meta::SEGMENT_LEASED)
+        {
+            let meta = self.slab.meta(segment).without(Meta::SEGMENT_LEASED);
+            self.slab.set_meta(segment, meta);
             self.slab.unpin(segment);
-            at = self.slab.next(segment).some();
-        }
-        if meta.kind() == Kind::Zombie {
-            self.stats.zombies -= 1;
-            self.free_item(handle, meta);
+            at = segment_after(&self.slab, segment);
         }
     }
 }

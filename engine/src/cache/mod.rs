@@ -8,6 +8,7 @@
 //! | `write` | set, delete; how an item enters the index |
 //! | `expiry` | set_expiry, advance |
 //! | `counter`, `edit` | incr; append and set_range |
+//! | `grow` | the same on long values, in their place |
 //! | `version` | versions given to who asks; set_if_version |
 //! | `chain` | long values streamed in |
 //! | `lease` | items pinned while they are sent |
@@ -28,6 +29,7 @@ mod evacuate;
 mod evict;
 mod expiry;
 mod flush;
+mod grow;
 mod integrity;
 mod lease;
 mod policy;

@@ -12,6 +12,7 @@
 //! bit  27         item: version extension, 8 bytes
 //! bit  28         item: client flags extension, 4 bytes (reserved)
 //! bit  29         item, zombie: leased
+//! bit  29         segment: there was no memory to cut it to size
 //! bit  30         item: its list has an age mark here
 //! bit  30         segment: of a leased value
 //! bit  31         item: used since it came to its place in the list (S3-FIFO)
@@ -55,6 +56,7 @@ impl Meta {
     pub(crate) const VERSION: u32 = 1 << 27;
     pub(crate) const CLIENT_FLAGS: u32 = 1 << 28;
     pub(crate) const LEASED: u32 = 1 << 29;
+    pub(crate) const UNCUT: u32 = 1 << 29;
     pub(crate) const MARKED: u32 = 1 << 30;
     pub(crate) const SEGMENT_LEASED: u32 = 1 << 30;
     pub(crate) const USED: u32 = 1 << 31;

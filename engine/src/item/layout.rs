@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! byte  0      4          8      12
-//!       meta | previous | next | TTL 12 or 16 | chain 8 | version 8 | client flags 4
+//!       meta | previous | next | TTL 12 or 16 | chain 12 | version 8 | client flags 4
 //!            | long key 4 | key | value
 //!
 //! TTL:      wheel previous | wheel next | deadline u32 (ms modulo 2^32), or u64 in two words
-//! chain:    first segment | value length u32
+//! chain:    first segment | last segment | value length u32
 //! long key: key length u32
 //!
 //! segment:  meta | previous | next | payload
@@ -14,7 +14,7 @@
 //! Extensions are there only when flagged. A 16 B key with a 32 B value takes 12 + 48 = 60 bytes,
 //! 72 with a deadline less than 24 days away.
 
-use crate::item::header::Meta;
+use crate::item::header::{Kind, Meta};
 use crate::slab::{Handle, Slab};
 use crate::version::Version;
 
@@ -25,7 +25,7 @@ const HEADER_BYTES: u8 = 12;
 const TTL_AT: usize = HEADER_BYTES as usize;
 const TTL_NEAR_BYTES: u8 = 12;
 const TTL_FAR_BYTES: u8 = 16;
-const CHAIN_BYTES: u8 = 8;
+const CHAIN_BYTES: u8 = 12;
 const VERSION_BYTES: u8 = 8;
 const CLIENT_FLAGS_BYTES: u8 = 4;
 const LONG_KEY_BYTES: usize = 4;
@@ -164,6 +164,30 @@ impl Layout {
     }
 }
 
+/// The segments of a long value: the ends of their chain, and their payload in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segments {
+    pub(crate) first: Handle,
+    pub(crate) last: Handle,
+    pub(crate) len: usize,
+}
+
+impl Segments {
+    /// Of a value without bytes.
+    pub(crate) const NONE: Self = Self {
+        first: Handle::NONE,
+        last: Handle::NONE,
+        len: 0,
+    };
+}
+
+/// The segment behind this one. The last one's link is its item, or nothing while it has none.
+#[inline]
+pub(crate) fn segment_after(slab: &Slab, segment: Handle) -> Option<Handle> {
+    let is_segment = |&next: &Handle| slab.meta(next).kind() == Kind::Segment;
+    slab.next(segment).some().filter(is_segment)
+}
+
 /// The key of the item at a handle.
 #[inline]
 pub(crate) fn key_of(slab: &Slab, handle: Handle) -> &[u8] {
@@ -219,24 +243,26 @@ impl Extensions {
         }
     }
 
-    /// The first segment and the length of a chained value.
+    /// The segments of a chained value.
     #[inline]
-    pub(crate) fn chain(slab: &Slab, handle: Handle, meta: Meta) -> (Handle, usize) {
+    pub(crate) fn chain(slab: &Slab, handle: Handle, meta: Meta) -> Segments {
         let at = Self::chain_at(meta);
-        (
-            Handle(slab.word(handle, at)),
-            slab.word(handle, at + 4) as usize,
-        )
+        Segments {
+            first: Handle(slab.word(handle, at)),
+            last: Handle(slab.word(handle, at + 4)),
+            len: slab.word(handle, at + 8) as usize,
+        }
     }
 
     #[expect(
         clippy::cast_possible_truncation,
         reason = "values are at most 512 MiB"
     )]
-    pub(crate) fn set_chain(slab: &mut Slab, handle: Handle, meta: Meta, chain: (Handle, usize)) {
+    pub(crate) fn set_chain(slab: &mut Slab, handle: Handle, meta: Meta, chain: Segments) {
         let at = Self::chain_at(meta);
-        slab.set_word(handle, at, chain.0.0);
-        slab.set_word(handle, at + 4, chain.1 as u32);
+        slab.set_word(handle, at, chain.first.0);
+        slab.set_word(handle, at + 4, chain.last.0);
+        slab.set_word(handle, at + 8, chain.len as u32);
     }
 
     /// The version, if the item was given one.
@@ -273,9 +299,9 @@ impl Extensions {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extensions, Layout};
+    use super::{Extensions, Layout, Segments};
     use crate::item::header::Meta;
-    use crate::slab::{ClassId, Slab};
+    use crate::slab::{ClassId, Handle, Slab};
     use crate::version::Version;
 
     #[test]
@@ -301,6 +327,11 @@ mod tests {
             ] {
                 let mut slab = Slab::new(1).expect("address space");
                 let handle = slab.allocate(ClassId::SEGMENT_LARGE).expect("a page");
+                let chain = Segments {
+                    first: handle,
+                    last: Handle(9),
+                    len: 77,
+                };
                 let layout = Layout::new(key_len, 0, flags);
                 let meta = Meta::item(key_len, 0, flags);
                 slab.set_meta(handle, meta);
@@ -313,8 +344,8 @@ mod tests {
                     assert_eq!(deadline, (7 << 32) + 5);
                 }
                 if meta.has(Meta::CHAIN) {
-                    Extensions::set_chain(&mut slab, handle, meta, (handle, 77));
-                    assert_eq!(Extensions::chain(&slab, handle, meta), (handle, 77));
+                    Extensions::set_chain(&mut slab, handle, meta, chain);
+                    assert_eq!(Extensions::chain(&slab, handle, meta), chain);
                 }
                 if meta.has(Meta::VERSION) {
                     let version = Version(0x0102_0304_0506_0708);
@@ -324,7 +355,7 @@ mod tests {
                     assert_eq!(Extensions::version(&slab, handle, meta), None);
                 }
                 if meta.has(Meta::CHAIN) {
-                    assert_eq!(Extensions::chain(&slab, handle, meta), (handle, 77));
+                    assert_eq!(Extensions::chain(&slab, handle, meta), chain);
                 }
                 assert_eq!(Layout::of(&slab, handle, meta), layout);
                 assert_eq!(slab.bytes(handle, layout.key_at, key_len), &key[..]);

@@ -5,6 +5,8 @@ mod layout;
 mod view;
 
 pub(crate) use header::{Kind, Meta};
-pub(crate) use layout::{Extensions, Layout, SEGMENT_HEADER_BYTES, TtlForm, key_of};
+pub(crate) use layout::{
+    Extensions, Layout, SEGMENT_HEADER_BYTES, Segments, TtlForm, key_of, segment_after,
+};
 pub(crate) use view::within;
 pub use view::{Item, ItemValue, Parts};

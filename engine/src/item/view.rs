@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::item::header::Meta;
-use crate::item::layout::{Extensions, Layout, SEGMENT_HEADER_BYTES};
+use crate::item::layout::{Extensions, Layout, SEGMENT_HEADER_BYTES, segment_after};
 use crate::slab::{Handle, Slab};
 use crate::time::Time;
 use crate::version::Version;
@@ -71,7 +71,7 @@ impl<'a> Item<'a> {
 pub struct ItemValue<'a> {
     slab: &'a Slab,
     inline: Option<&'a [u8]>,
-    first: Handle,
+    first: Option<Handle>,
     len: usize,
 }
 
@@ -79,12 +79,12 @@ impl<'a> ItemValue<'a> {
     #[inline]
     pub(crate) fn new(slab: &'a Slab, handle: Handle, meta: Meta) -> Self {
         if meta.has(Meta::CHAIN) {
-            let (first, len) = Extensions::chain(slab, handle, meta);
+            let chain = Extensions::chain(slab, handle, meta);
             return Self {
                 slab,
                 inline: None,
-                first,
-                len,
+                first: chain.first.some(),
+                len: chain.len,
             };
         }
         let layout = Layout::of(slab, handle, meta);
@@ -92,7 +92,7 @@ impl<'a> ItemValue<'a> {
         Self {
             slab,
             inline: Some(bytes),
-            first: Handle::NONE,
+            first: None,
             len: bytes.len(),
         }
     }
@@ -161,7 +161,7 @@ pub(crate) fn within(range: &Range<usize>, position: usize, length: usize) -> Ra
 pub struct Parts<'a> {
     slab: &'a Slab,
     inline: Option<&'a [u8]>,
-    next: Handle,
+    next: Option<Handle>,
 }
 
 impl<'a> Parts<'a> {
@@ -170,7 +170,7 @@ impl<'a> Parts<'a> {
         Self {
             slab,
             inline: None,
-            next: first,
+            next: first.some(),
         }
     }
 }
@@ -183,8 +183,8 @@ impl<'a> Iterator for Parts<'a> {
         if let Some(bytes) = self.inline.take() {
             return Some(bytes);
         }
-        let segment = self.next.some()?;
-        self.next = self.slab.next(segment);
+        let segment = self.next?;
+        self.next = segment_after(self.slab, segment);
         let payload_bytes = self.slab.meta(segment).payload_bytes();
         Some(
             self.slab

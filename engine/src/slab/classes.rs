@@ -47,6 +47,13 @@ impl ClassId {
         }
     }
 
+    /// The largest class whose chunks have at most `bytes`, which are less than a page; the smallest
+    /// class if there is none.
+    pub(crate) fn filled_by(bytes: usize) -> Self {
+        let above = Self::fitting(bytes + 1).expect("less than a page");
+        Self(above.0.saturating_sub(1))
+    }
+
     fn fitting_large(bytes: usize) -> Option<Self> {
         (bytes <= PAGE_BYTES).then(|| Self::fitting_const(bytes))
     }
@@ -176,6 +183,10 @@ mod tests {
             assert!(class.chunk_bytes() >= bytes);
             if class.index() > 0 {
                 assert!(ClassId::from_index(class.index() - 1).chunk_bytes() < bytes);
+            }
+            if (SIZES[0] as usize..PAGE_BYTES).contains(&bytes) {
+                let filled = ClassId::filled_by(bytes);
+                assert!(filled.chunk_bytes() <= bytes && filled.index() + 1 >= class.index());
             }
         }
         assert_eq!(ClassId::fitting(PAGE_BYTES + 1), None);

@@ -7,7 +7,7 @@
 //!       meta     previous   next
 //! free  kind     -          next free chunk of the page
 //! item  ...      towards the most recent, towards the least recent
-//! segment ...    segment before (the first: its item), segment after
+//! segment ...    segment before (the first: its item), segment after (the last: its item)
 //! ```
 //!
 //! # Invariants

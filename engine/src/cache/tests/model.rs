@@ -145,6 +145,11 @@ impl Pair {
                     });
                 }
             }
+            Operation::AppendMany { key, count, len } => {
+                for _ in 0..count {
+                    self.run_one(Operation::Append { key, len });
+                }
+            }
             operation => self.run_one(operation),
         }
         self.cache.check_integrity();
@@ -313,7 +318,9 @@ impl Pair {
                 self.cache.flush();
                 Outcome::None
             }
-            Operation::SetMany { .. } => unreachable!("run splits it"),
+            Operation::SetMany { .. } | Operation::AppendMany { .. } => {
+                unreachable!("run splits it")
+            }
         }
     }
 

@@ -40,6 +40,12 @@ pub(super) enum Operation {
         key: u16,
         len: usize,
     },
+    /// The same length many times: fills segments.
+    AppendMany {
+        key: u16,
+        count: u16,
+        len: usize,
+    },
     SetRange {
         key: u16,
         offset: usize,
@@ -112,7 +118,9 @@ fn elapsed() -> BoxedStrategy<u64> {
 }
 
 fn operation() -> BoxedStrategy<Operation> {
-    let key = || 0..KEYS_COUNT;
+    // Some keys more often than others, so that values also grow long.
+    let key = || prop_oneof![4 => 0..KEYS_COUNT, 1 => 0u16..5];
+    let offset = || prop_oneof![4 => length(), 1 => 0usize..150_000];
     prop_oneof![
         6 => key().prop_map(Operation::Get),
         2 => key().prop_map(Operation::Touch),
@@ -128,7 +136,10 @@ fn operation() -> BoxedStrategy<Operation> {
         }),
         3 => (key(), any::<i64>()).prop_map(|(key, delta)| Operation::Incr(key, delta)),
         4 => (key(), length()).prop_map(|(key, len)| Operation::Append { key, len }),
-        4 => (key(), length(), length()).prop_map(|(key, offset, len)| {
+        4 => (key(), 1u16..40, 0usize..500).prop_map(|(key, count, len)| {
+            Operation::AppendMany { key, count, len }
+        }),
+        4 => (key(), offset(), length()).prop_map(|(key, offset, len)| {
             Operation::SetRange { key, offset, len }
         }),
         2 => Just(Operation::ChainBegin),

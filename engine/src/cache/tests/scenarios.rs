@@ -577,6 +577,93 @@ fn streamed_value_is_cut_to_size_and_wastes_little() {
     }
 }
 
+/// The segments of a key's value, and the bytes of their chunks.
+fn segments_of(cache: &Cache, bytes: &[u8]) -> (usize, usize) {
+    let handle = cache.find(&key(bytes)).expect("it is there");
+    let segments = cache.segments(handle, cache.slab.meta(handle));
+    let chunks = segments.map(|segment| cache.slab.class_of(segment).chunk_bytes());
+    chunks.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes))
+}
+
+#[test]
+#[cfg(not(miri))]
+fn what_is_appended_fills_segments_and_wastes_little() {
+    let mut cache = cache(64 * MIB);
+    let mut expected = Vec::new();
+    for number in 0..100_000u32 {
+        let part = [number.to_le_bytes(); 25].concat();
+        expected.extend_from_slice(&part);
+        let len = cache.append(&key(b"a"), &part, Time(0));
+        assert_eq!(len, Ok(expected.len()));
+        if expected.len() < 8192 || !(number % 1_000 == 0 || number < 1_000) {
+            continue;
+        }
+        let (count, held) = segments_of(&cache, b"a");
+        let waste = held - expected.len();
+        assert!(
+            waste * 16 <= expected.len() + count * 12 * 16,
+            "{waste} of {held}"
+        );
+        assert!(count <= 4 + expected.len() / 4_084, "{count} in {held}");
+        if number % 9_000 == 0 {
+            cache.check_integrity();
+        }
+    }
+    let (count, _) = segments_of(&cache, b"a");
+    assert!(count < 300, "{count} segments");
+    assert!(value_of(&cache, b"a", Time(0)) == Some(expected));
+    cache.check_integrity();
+}
+
+/// Also one that has a version each time, for which another item takes its place.
+#[test]
+fn what_is_appended_in_turns_with_versions_fills_segments() {
+    let mut cache = cache(4 * MIB);
+    for _ in 0..1_000 {
+        cache.version(&key(b"a"), Time(0)).expect("there is memory");
+        cache.append(&key(b"a"), &[7; 20], Time(0)).expect("fits");
+    }
+    let (count, held) = segments_of(&cache, b"a");
+    assert!(count <= 5 && held < 22_000, "{count} segments, {held} B");
+    cache.check_integrity();
+}
+
+/// A value is never what goes for its own growth, and loses nothing where memory ends.
+#[test]
+fn a_value_grows_until_memory_ends_and_stays_whole() {
+    for eviction in POLICIES {
+        for memory_kib in [460, 700, 1_100, 3_000] {
+            grow_until_memory_ends(memory_kib << 10, eviction);
+        }
+    }
+}
+
+fn grow_until_memory_ends(memory_bytes_max: usize, eviction: Eviction) {
+    let mut cache = cache_with(memory_bytes_max, eviction);
+    for number in 0..20_000u32 {
+        let value = vec![7; 8 + number as usize * 37 % 1_500];
+        cache
+            .set(&key(&number.to_le_bytes()), &value, Expiry::Never, Time(0))
+            .expect("fits");
+    }
+    let (mut expected, mut refusals_left) = (Vec::new(), 20);
+    for number in 0usize.. {
+        let part = vec![number.to_le_bytes()[0]; [1, 100, 900, 5_000, 20_000][number % 5]];
+        match cache.append(&key(b"a"), &part, Time(0)) {
+            Ok(_) => expected.extend_from_slice(&part),
+            Err(StoreError::OutOfMemory) => refusals_left -= 1,
+            Err(error) => panic!("unexpected {error:?}"),
+        }
+        cache.check_integrity();
+        assert!(value_of(&cache, b"a", Time(0)).as_ref() == Some(&expected));
+        if refusals_left == 0 {
+            break;
+        }
+    }
+    let len = expected.len();
+    assert!(len * 2 > memory_bytes_max, "{len} B");
+}
+
 #[test]
 fn reserved_bytes_are_taken_from_the_items_and_given_back() {
     let mut cache = cache(8 * MIB);
@@ -876,4 +963,54 @@ fn no_call_empties_more_under(eviction: Eviction, used_step: Option<usize>) {
     assert!(most <= DEPARTURES_MAX, "{most} departures in one call");
     assert!(!cache.slab.is_over(), "the reserve is whole again");
     cache.check_integrity();
+}
+
+/// A last segment that there was no memory to cut is cut by a later append: if it was the largest, the
+/// value belongs in another list.
+#[test]
+fn what_is_cut_late_changes_its_list() {
+    for eviction in POLICIES {
+        let mut cache = cache_with(MIB, eviction);
+        let mut chain = cache.chain_begin();
+        while chain.len() < 70_000 {
+            cache.chain_push(&mut chain, &[7; 100]).expect("fits");
+        }
+        cache
+            .set_chain(&key(b"a"), chain, Expiry::Never, Time(0))
+            .expect("fits");
+        let lease = cache.lease(&key(b"a"), Time(0)).expect("it is there");
+        let mut fillers = Vec::new();
+        loop {
+            let mut filler = cache.chain_begin();
+            if cache.chain_push(&mut filler, &[8; 65_524]).is_err() {
+                cache.chain_free(filler);
+                break;
+            }
+            fillers.push(filler);
+        }
+        // Two pages are enough to copy what is leased, but not to cut the copy's last segment.
+        for _ in 0..2 {
+            cache.chain_free(fillers.pop().expect("there are some"));
+        }
+        cache.append(&key(b"a"), &[9; 300], Time(0)).expect("fits");
+        let (count, held) = segments_of(&cache, b"a");
+        assert!(held > count * 4_096, "it was cut at once");
+        for filler in fillers {
+            cache.chain_free(filler);
+        }
+        cache.release(lease);
+        cache.check_integrity();
+        cache.append(&key(b"a"), b"x", Time(0)).expect("fits");
+        let (count, held) = segments_of(&cache, b"a");
+        assert_eq!(held, count * 4_096, "it was not cut");
+        cache.check_integrity();
+        // Others want its pages.
+        for number in 0..20_000u32 {
+            let value = vec![7; 8 + number as usize * 37 % 9_000];
+            cache
+                .set(&key(&number.to_le_bytes()), &value, Expiry::Never, Time(0))
+                .expect("fits");
+        }
+        cache.check_integrity();
+    }
 }
