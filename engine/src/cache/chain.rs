@@ -50,8 +50,6 @@ pub struct Chain {
     pub(super) segments: Segments,
     /// A segment that is added has room for at most the length / this behind what is known to come.
     growth_divisor: usize,
-    /// What the item that it was taken from leaves to the one that it comes to.
-    standing: u32,
 }
 
 impl Chain {
@@ -69,7 +67,6 @@ impl Chain {
         Self {
             segments,
             growth_divisor,
-            standing: 0,
         }
     }
 }
@@ -259,17 +256,9 @@ impl Cache {
         }
     }
 
-    /// The value of a key's item as an uncommitted chain. A long value that isn't leased is taken
-    /// out of the cache; any other is copied, and stays.
-    pub(super) fn chain_of_item(
-        &mut self,
-        key: &Key<'_>,
-        handle: Handle,
-    ) -> Result<Chain, StoreError> {
+    /// A copy of an item's value.
+    pub(super) fn chain_of_item(&mut self, handle: Handle) -> Result<Chain, StoreError> {
         let meta = self.slab.meta(handle);
-        if meta.has(Meta::CHAIN) && !meta.has(Meta::LEASED) {
-            return Ok(self.take_chain(key, handle, meta));
-        }
         self.pin_item(handle);
         let mut chain = self.chain_begin();
         let copied = if meta.has(Meta::CHAIN) {
@@ -319,7 +308,7 @@ impl Cache {
         self.cut_last(&mut chain, 0);
         self.mark_committed(handle);
         let list = self.settle(&chain);
-        let meta = Meta::item(layout.key_len, list.index(), flags | chain.standing);
+        let meta = Meta::item(layout.key_len, list.index(), flags);
         self.slab.set_meta(handle, meta);
         layout.write_key(&mut self.slab, handle, key.bytes());
         self.give_segments(handle, chain.segments);
@@ -338,10 +327,9 @@ impl Cache {
     ) -> Result<(), StoreError> {
         let mut result = self.allocate(class);
         if let Ok(handle) = result {
-            let flags = layout.flags | chain.standing;
             self.slab.set_meta(
                 handle,
-                Meta::item(layout.key_len, chain.segments.len, flags),
+                Meta::item(layout.key_len, chain.segments.len, layout.flags),
             );
             layout.write_key(&mut self.slab, handle, key.bytes());
             let (mut at, mut segment) = (layout.value_at(), chain.segments.first.some());
@@ -366,25 +354,6 @@ impl Cache {
         Extensions::set_chain(&mut self.slab, handle, meta, segments);
         self.slab.set_previous(segments.first, handle);
         self.slab.set_next(segments.last, handle);
-    }
-
-    fn take_chain(&mut self, key: &Key<'_>, handle: Handle, meta: Meta) -> Chain {
-        let segments = Extensions::chain(&self.slab, handle, meta);
-        let mut chain = Chain::of(segments, GROWTH_DIVISOR);
-        chain.standing = self.standing_of(handle);
-        let items = Self::indexed(&self.config);
-        self.index
-            .remove(&mut self.slab, key.range(), key.hash(), handle, &items);
-        self.detach(handle);
-        self.slab.free(handle);
-        self.slab.set_previous(segments.first, Handle::NONE);
-        self.slab.set_next(segments.last, Handle::NONE);
-        let mut at = segments.first.some();
-        while let Some(segment) = at {
-            self.mark_uncommitted(segment);
-            at = self.slab.next(segment).some();
-        }
-        chain
     }
 
     fn copy_segments(

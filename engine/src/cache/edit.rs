@@ -135,25 +135,17 @@ impl Cache {
         deadline: Option<Time>,
     ) -> Result<(), StoreError> {
         if let Some(handle) = old.filter(|&handle| self.is_growable(handle)) {
-            return self.write_in_place(handle, offset, bytes);
+            return self.write_in_place(key, handle, offset, bytes);
         }
-        let version = old.and_then(|handle| self.version_of(handle));
         let mut chain = match old {
-            Some(handle) => self.chain_of_item(key, handle)?,
+            Some(handle) => self.chain_of_item(handle)?,
             None => self.chain_begin(),
         };
-        let old_len = chain.len();
-        let is_taken = old.is_some() && self.find(key).is_none();
-        let Err(error) = self.write_chain_at(&mut chain, offset, bytes) else {
-            return self.commit(key, chain, deadline, None);
-        };
-        if is_taken {
-            self.truncate(&mut chain, old_len);
-            self.commit(key, chain, deadline, version)?;
-        } else {
+        if let Err(error) = self.write_chain_at(&mut chain, offset, bytes) {
             self.chain_free(chain);
+            return Err(error);
         }
-        Err(error)
+        self.commit(key, chain, deadline, None)
     }
 
     pub(super) fn write_chain_at(

@@ -129,7 +129,10 @@ impl Cache {
             self.unpin_item(handle);
             return result.is_ok();
         }
-        let Ok(chain) = self.chain_of_item(key, handle) else {
+        if self.is_growable(handle) {
+            return self.change_header(key, handle, deadline, version).is_ok();
+        }
+        let Ok(chain) = self.chain_of_item(handle) else {
             return false;
         };
         self.commit(key, chain, deadline, version).is_ok()

@@ -1,4 +1,4 @@
-//! Long values written to in their place.
+//! Long values that change where they are: written to, or given another header.
 //!
 //! What is inside a value is overwritten. What comes behind it goes to the room in its last segment,
 //! and then to new ones:
@@ -15,21 +15,24 @@
 use crate::cache::Cache;
 use crate::cache::chain::{Chain, SLACK_DIVISOR, piece_class};
 use crate::error::StoreError;
-use crate::item::{Extensions, Meta, Segments};
+use crate::item::{Extensions, Layout, Meta, Segments};
+use crate::key::Key;
 use crate::slab::{ClassId, Handle};
+use crate::time::Time;
+use crate::version::Version;
 
 impl Cache {
-    /// Whether an item is a long value that may change where it is: neither leased, nor with a
-    /// version, for which another item takes its place.
+    /// Whether an item is a long value that may change where it is.
     pub(super) fn is_growable(&self, handle: Handle) -> bool {
         let meta = self.slab.meta(handle);
-        meta.has(Meta::CHAIN) && !meta.has(Meta::LEASED | Meta::VERSION)
+        meta.has(Meta::CHAIN) && !meta.has(Meta::LEASED)
     }
 
     /// Writes into a growable value, with zeros in a gap behind its end. O(bytes), plus the segments
     /// between what is overwritten and the nearer end.
     pub(super) fn write_in_place(
         &mut self,
+        key: &Key<'_>,
         handle: Handle,
         offset: usize,
         bytes: &[u8],
@@ -43,8 +46,51 @@ impl Cache {
         }
         let segments = Extensions::chain(&self.slab, handle, meta);
         self.overwrite_segments(segments, offset, inside);
+        self.drop_version(key, handle);
         self.touch_handle(handle);
         Ok(())
+    }
+
+    /// Only the key lies behind a version, and moves. The chunk stays, though a smaller one may do.
+    fn drop_version(&mut self, key: &Key<'_>, handle: Handle) {
+        let meta = self.slab.meta(handle);
+        if meta.has(Meta::VERSION) {
+            let meta = meta.without(Meta::VERSION);
+            self.slab.set_meta(handle, meta);
+            let layout = Layout::new(key.bytes().len(), 0, meta.0);
+            layout.write_key(&mut self.slab, handle, key.bytes());
+        }
+    }
+
+    /// Lets an item with this deadline and version have a growable value's segments. O(1).
+    pub(super) fn change_header(
+        &mut self,
+        key: &Key<'_>,
+        handle: Handle,
+        deadline: Option<Time>,
+        version: Option<Version>,
+    ) -> Result<(), StoreError> {
+        let flags = self.extensions(deadline, version) | Meta::CHAIN;
+        let layout = Layout::new(key.bytes().len(), 0, flags);
+        let class = ClassId::fitting(layout.bytes()).expect("the longest key fits a class");
+        self.hold(handle);
+        let allocated = self.allocate(class);
+        self.let_go(handle);
+        let new = allocated?;
+        let old = self.slab.meta(handle);
+        let meta = Meta::item(layout.key_len, old.value_field(), flags);
+        self.slab.set_meta(new, meta);
+        layout.write_key(&mut self.slab, new, key.bytes());
+        let segments = Extensions::chain(&self.slab, handle, old);
+        self.give_segments(new, segments);
+        self.write_version(new, version);
+        let len = segments.len;
+        let none = Segments {
+            len,
+            ..Segments::NONE
+        };
+        Extensions::set_chain(&mut self.slab, handle, old, none);
+        self.publish(key, new, Some(handle), deadline)
     }
 
     /// Writes bytes at an offset at or behind the end. On error the value is as it was.

@@ -32,8 +32,8 @@ impl Cache {
     /// room for it moves to another, and a leased one is copied.
     ///
     /// # Errors
-    /// `OutOfMemory` if there is no room for the version. A value in one chunk is still there
-    /// then, a long one may have been evicted.
+    /// `OutOfMemory` if there is no room for the version. The value is still there then, but one that
+    /// would have become too long for one chunk by it may have been evicted.
     pub fn version(&mut self, key: &Key<'_>, now: Time) -> Result<Option<Version>, StoreError> {
         let Some(handle) = self.find_or_expire(key, now) else {
             return Ok(None);

@@ -628,6 +628,36 @@ fn what_is_appended_in_turns_with_versions_fills_segments() {
     cache.check_integrity();
 }
 
+/// What changes a long value's deadline or version leaves its segments where they are.
+#[test]
+fn another_header_has_the_same_segments() {
+    let mut cache = cache(4 * MIB);
+    let value = vec![7; 200_000];
+    cache
+        .set(&key(b"a"), &value, Expiry::Never, Time(0))
+        .expect("fits");
+    let segments = |cache: &Cache| -> Vec<_> {
+        let handle = cache.find(&key(b"a")).expect("it is there");
+        { cache.segments(handle, cache.slab.meta(handle)) }.collect()
+    };
+    let before = segments(&cache);
+    for expiry in [
+        Expiry::At(Time(9)),
+        Expiry::At(Time(1 << 40)),
+        Expiry::Never,
+    ] {
+        assert!(cache.set_expiry(&key(b"a"), expiry, Time(0)));
+        cache.version(&key(b"a"), Time(0)).expect("there is memory");
+        cache.check_integrity();
+        assert_eq!(segments(&cache), before);
+        cache.set_range(&key(b"a"), 5, b"x", Time(0)).expect("fits");
+        let item = cache.peek(&key(b"a"), Time(0)).expect("it is there");
+        assert_eq!(item.version(), None);
+        cache.check_integrity();
+        assert_eq!(segments(&cache), before);
+    }
+}
+
 /// A value is never what goes for its own growth, and loses nothing where memory ends.
 #[test]
 fn a_value_grows_until_memory_ends_and_stays_whole() {
