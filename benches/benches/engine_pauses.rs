@@ -193,8 +193,8 @@ fn on_items(items: u64) {
     set_new(&mut calls, &mut cache, next, items, &VALUE, expiry);
     calls.print();
 
-    let mut calls = Calls::new("advance, 256 items");
-    while calls.time(|| cache.advance(Time(1_100), 256)) {}
+    let mut calls = Calls::new("advance, 128 items");
+    while calls.time(|| cache.advance(Time(1_100), 128)) {}
     calls.print();
 
     let mut calls = Calls::new("delete");
@@ -271,7 +271,7 @@ fn on_flush(items: u64) {
             with_key(number, |key| cache.set(key, &VALUE, Expiry::Never, Time(0))).expect("fits");
         }
         calls.time(|| cache.flush());
-        while after.time(|| cache.advance(Time(0), 256)) {}
+        while after.time(|| cache.advance(Time(0), 128)) {}
     }
     calls.print();
     after.print();

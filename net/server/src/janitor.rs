@@ -6,7 +6,7 @@
 //! gives its memory back.
 
 /// Items reclaimed per turn; some tens of microseconds.
-const PORTION: usize = 256;
+const PORTION: usize = 128;
 /// Items reclaimed per millisecond: about a quarter of a core, as much as Redis spends.
 const ITEMS_PER_MS: usize = 1_024;
 /// No timer is set for what is due later than this; a tick comes sooner.
