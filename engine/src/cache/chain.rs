@@ -221,14 +221,16 @@ impl Cache {
             let (mut segment, mut start) = (segments.first, 0);
             while offset >= start + payload_bytes(segment) {
                 start += payload_bytes(segment);
-                segment = self.slab.next(segment);
+                segment = segment_after(&self.slab, segment).expect("the value goes on");
             }
             return (segment, start);
         }
         let mut segment = segments.last;
         let mut start = segments.len - payload_bytes(segment);
         while offset < start {
-            segment = self.slab.previous(segment);
+            let previous = self.slab.previous(segment);
+            self.slab.prefetch_onwards(segment, previous);
+            segment = previous;
             start -= payload_bytes(segment);
         }
         (segment, start)
@@ -432,7 +434,7 @@ impl Cache {
     fn free_uncommitted(&mut self, first: Handle) {
         let mut at = first.some();
         while let Some(segment) = at {
-            at = self.slab.next(segment).some();
+            at = segment_after(&self.slab, segment);
             self.mark_committed(segment);
             self.slab.free(segment);
         }
@@ -445,7 +447,7 @@ impl Cache {
         while let Some(segment) = at {
             self.mark_committed(segment);
             largest = largest.max(self.slab.class_of(segment));
-            at = self.slab.next(segment).some();
+            at = segment_after(&self.slab, segment);
         }
         largest
     }

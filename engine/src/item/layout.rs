@@ -184,8 +184,9 @@ impl Segments {
 /// The segment behind this one. The last one's link is its item, or nothing while it has none.
 #[inline]
 pub(crate) fn segment_after(slab: &Slab, segment: Handle) -> Option<Handle> {
-    let is_segment = |&next: &Handle| slab.meta(next).kind() == Kind::Segment;
-    slab.next(segment).some().filter(is_segment)
+    let next = slab.next(segment).some()?;
+    slab.prefetch_onwards(segment, next);
+    (slab.meta(next).kind() == Kind::Segment).then_some(next)
 }
 
 /// The key of the item at a handle.

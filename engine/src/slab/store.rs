@@ -30,6 +30,8 @@ pub(crate) const PAGE_TABLE_ENTRY_BYTES: usize = size_of::<Page>();
 const META_AT: usize = 0;
 const PREVIOUS_AT: usize = 4;
 const NEXT_AT: usize = 8;
+/// Segments that a walk is ahead of itself with loading.
+const STEPS_AHEAD: u32 = 16;
 /// What debug builds write over freed chunks.
 const POISON: u8 = 0xDB;
 
@@ -421,6 +423,18 @@ impl Slab {
         self.region.prefetch(handle.offset());
         self.region
             .prefetch((handle.offset() + 64).min(self.region.len() - 1));
+    }
+
+    /// Starts to load the header of a chunk some steps on, if chunks lie as the step from one to the
+    /// next says. So do most segments of a long value, whose pages were taken one after the other: a
+    /// walk over them then doesn't wait for each.
+    #[inline]
+    pub(crate) fn prefetch_onwards(&self, from: Handle, to: Handle) {
+        let step = to.0.wrapping_sub(from.0);
+        let guess = Handle(to.0.wrapping_add(step.wrapping_mul(STEPS_AHEAD)));
+        if guess.offset() < self.region.len() {
+            self.region.prefetch(guess.offset());
+        }
     }
 
     /// Starts to load the headers of the chunks that a chunk links to.
