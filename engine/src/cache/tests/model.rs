@@ -491,7 +491,9 @@ impl Pair {
         self.peek(key).is_some() && self.cache.slab.meta(self.handle_of(key)).has(Meta::LEASED)
     }
 
-    /// What the call means for the model.
+    /// What the call means for the model. Inlined where the outcome comes from, it is compiled to branches on
+    /// fields that the outcome does not have, which memcheck takes for errors.
+    #[inline(never)]
     fn apply(&mut self, operation: &Operation, outcome: Outcome) {
         let key = operation.key();
         let seed = self.calls;
