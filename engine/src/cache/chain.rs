@@ -94,12 +94,7 @@ impl Cache {
     /// `ValueTooLong` changes nothing. After `OutOfMemory` part of the bytes may have been
     /// appended. The caller still owns the chain.
     pub fn chain_push(&mut self, chain: &mut Chain, bytes: &[u8]) -> Result<(), StoreError> {
-        if bytes.len()
-            > self
-                .config
-                .value_bytes_max
-                .saturating_sub(chain.segments.len)
-        {
+        if bytes.len() > self.config.value_bytes_max.saturating_sub(chain.len()) {
             return Err(StoreError::ValueTooLong);
         }
         self.extend(chain, Source::Bytes(bytes), bytes.len())
@@ -127,7 +122,7 @@ impl Cache {
         expiry: Expiry,
         now: Time,
     ) -> Result<(), StoreError> {
-        if let Err(error) = self.check_lengths(key, chain.segments.len) {
+        if let Err(error) = self.check_lengths(key, chain.len()) {
             self.chain_free(chain);
             return Err(error);
         }
@@ -238,9 +233,9 @@ impl Cache {
 
     /// Forgets all bytes from `len` on.
     pub(super) fn truncate(&mut self, chain: &mut Chain, len: usize) {
-        while chain.segments.len > len {
+        while chain.len() > len {
             let meta = self.slab.meta(chain.segments.last);
-            let excess = chain.segments.len - len;
+            let excess = chain.len() - len;
             if excess < meta.payload_bytes() {
                 let meta = meta.with_payload_bytes(meta.payload_bytes() - excess);
                 self.slab.set_meta(chain.segments.last, meta);
@@ -290,7 +285,7 @@ impl Cache {
         version: Option<Version>,
     ) -> Result<(), StoreError> {
         let extensions = self.extensions(deadline, version);
-        if let Some((layout, class)) = Self::inline_layout(key, chain.segments.len, extensions) {
+        if let Some((layout, class)) = Self::inline_layout(key, chain.len(), extensions) {
             return self.commit_inline(key, chain, (&layout, class), deadline, version);
         }
         let mut chain = chain;
@@ -331,7 +326,7 @@ impl Cache {
         if let Ok(handle) = result {
             self.slab.set_meta(
                 handle,
-                Meta::item(layout.key_len, chain.segments.len, layout.flags),
+                Meta::item(layout.key_len, chain.len(), layout.flags),
             );
             layout.write_key(&mut self.slab, handle, key.bytes());
             let (mut at, mut segment) = (layout.value_at(), chain.segments.first.some());
@@ -395,7 +390,7 @@ impl Cache {
     /// Adds an empty segment, for `remaining` more bytes that are known of. Falls back to smaller
     /// ones when no whole page can be had.
     fn add_segment(&mut self, chain: &mut Chain, remaining: usize) -> Result<(), StoreError> {
-        let wanted = remaining.max(chain.segments.len / chain.growth_divisor);
+        let wanted = remaining.max(chain.len() / chain.growth_divisor);
         let mut result = Err(StoreError::OutOfMemory);
         for class in SEGMENT_CLASSES {
             if payload_bytes_max(class) > wanted && class != ClassId::SEGMENT_SMALL {
