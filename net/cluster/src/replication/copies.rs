@@ -112,9 +112,12 @@ impl RangeCopy {
     /// How far it is; `None` if it holds nothing of any decided reign, or a base. What was written in a
     /// branch that is void does not count.
     pub(super) fn position(&self) -> Option<CopyPosition> {
+        if self.is_base {
+            return None;
+        }
         let (history, seq) = self.certain();
-        let is_void = |fork: &Fork| fork.is_branch && self.branch != Some(fork.reign.term);
-        let last = { history.forks().iter() }.rposition(|fork| !is_void(fork) && !self.is_base)?;
+        let counts = |fork: &Fork| !fork.is_branch || self.branch == Some(fork.reign.term);
+        let last = history.forks().iter().rposition(counts)?;
         Some(CopyPosition {
             range: self.range,
             term: history.forks()[last].reign.term,

@@ -71,22 +71,18 @@ impl Replication {
             match role {
                 Role::Primary => {
                     let last = copy.history.last().map(|fork| fork.reign);
-                    let goes_on = copy.role == role
-                        && last.is_some_and(|last| {
-                            (last.term, last.incarnation) == (copies.term, own.incarnation)
-                        });
+                    let reign = |number| Reign {
+                        term: copies.term,
+                        primary: own.core.node,
+                        incarnation: own.incarnation,
+                        number,
+                    };
                     copy.source = None;
-                    if !goes_on {
+                    if copy.role != role || last.is_none_or(|last| last != reign(last.number)) {
                         // What is left of a copy that was given up must not come back.
                         while copy.go_on_emptying(store) {}
                         self.reigns_count += 1;
-                        let reign = Reign {
-                            term: copies.term,
-                            primary: own.core.node,
-                            incarnation: own.incarnation,
-                            number: self.reigns_count,
-                        };
-                        copy.begin_reign(reign, log_head);
+                        copy.begin_reign(reign(self.reigns_count), log_head);
                     }
                 }
                 Role::Replica | Role::Learner => {
