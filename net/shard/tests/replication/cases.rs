@@ -745,9 +745,8 @@ fn answer(world: &mut World, from: RemoteCore, to: RemoteCore) {
     world.deliver_reply(&reply);
 }
 
-/// A topology may come at any moment, and give the range to whom it was rewound for no longer.
-#[test]
-fn what_a_rewind_has_undone_counts_no_longer() {
+/// Node 1 wrote after node 2 took over, and has asked that for what it wrote; gives where both were before.
+fn rewinding() -> (World, CopyPosition) {
     let mut world = pair(ROOMY);
     world.run(0, &[b"SET", b"{a}shared", b"1"]);
     world.settle();
@@ -755,6 +754,7 @@ fn what_a_rewind_has_undone_counts_no_longer() {
     world.decide_copies(&[2, 1]);
     world.learn(1);
     world.run(0, &[b"SET", b"{a}lost", b"1"]);
+    world.run(1, &[b"SET", b"{a}kept", b"1"]);
     world.learn(0);
     let (from, to) = (core(2), core(1));
     world.connect(from, to);
@@ -762,6 +762,14 @@ fn what_a_rewind_has_undone_counts_no_longer() {
     deliver(&mut world, from, to);
     assert!(world.send_reply(from, to), "what it wrote after the fork");
     answer(&mut world, from, to);
+    (world, shared)
+}
+
+/// A topology may come at any moment, and give the range to whom it was rewound for no longer.
+#[test]
+fn what_a_rewind_has_undone_counts_no_longer() {
+    let (mut world, shared) = rewinding();
+    let (from, to) = (core(2), core(1));
     assert_eq!(position_of(&world, 0).seq.0, shared.seq.0 + 1);
     assert!(world.send_batch(from, to), "its values");
     deliver(&mut world, from, to);
@@ -775,20 +783,8 @@ fn what_a_rewind_has_undone_counts_no_longer() {
 /// behind that.
 #[test]
 fn an_offer_repeated_while_its_answer_is_under_way_changes_nothing() {
-    let mut world = pair(ROOMY);
-    world.run(0, &[b"SET", b"{a}shared", b"1"]);
-    world.settle();
-    world.decide_copies(&[2, 1]);
-    world.learn(1);
-    world.run(0, &[b"SET", b"{a}lost", b"1"]);
-    world.run(1, &[b"SET", b"{a}kept", b"1"]);
-    world.learn(0);
+    let (mut world, _) = rewinding();
     let (from, to) = (core(2), core(1));
-    world.connect(from, to);
-    assert!(world.send_batch(from, to), "the offer");
-    deliver(&mut world, from, to);
-    assert!(world.send_reply(from, to), "what it wrote after the fork");
-    answer(&mut world, from, to);
     assert!(world.send_batch(from, to), "its values");
     deliver(&mut world, from, to);
     assert!(world.send_reply(from, to), "from where it starts");

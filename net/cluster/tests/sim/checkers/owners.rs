@@ -1,5 +1,5 @@
-//! No range is without an owner that executes its writes for longer than the stated window while a quorum is connected and
-//! nothing is wrong with network and disks.
+//! No range is without an owner that executes its writes for longer than the stated window while a quorum
+//! is connected and nothing is wrong with network and disks.
 
 use std::collections::BTreeMap;
 
