@@ -14,6 +14,8 @@ takes \\xHH, \\r, \\n, \\t, \\" and \\\\; `rep(x,N)` is x N times. Before the co
     hello   compares the field names of HELLO, and the fields that are not about the product
     kind    compares the type of the reply alone
 
+A deadline that steps are to come before is at least 500 ms away: the machine may be busy.
+
 Other steps: `sleep MS`; `raw N "bytes"`, which are sent as they are and have N replies; `closed`,
 which waits for the server to close the connection.
 """
