@@ -1,6 +1,7 @@
 //! One core's copies: what each of its ranges holds, and where that comes from.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use super::limits::DROP_ITEMS_PER_STEP;
 use super::{Address, Fork, History, LogOffset, Store};
@@ -209,8 +210,7 @@ impl RangeCopy {
         }
     }
 
-    /// Gives up what it holds, to be dropped in steps.
-    pub(super) fn begin_emptying(&mut self) {
+    fn begin_emptying(&mut self) {
         self.stop_following();
         self.forget();
         self.follow = Follow::Emptying { cursor: 0 };
@@ -237,7 +237,7 @@ impl RangeCopy {
         !matches!(self.follow, Follow::Emptying { .. } | Follow::Empty)
     }
 
-    pub(super) fn is_emptying(&self) -> bool {
+    fn is_emptying(&self) -> bool {
         matches!(self.follow, Follow::Emptying { .. })
     }
 
@@ -261,6 +261,8 @@ impl RangeCopy {
 pub(super) struct Copies {
     places: Box<[u16; RANGES_COUNT as usize]>,
     list: Vec<RangeCopy>,
+    /// Ranges of which what was held is dropped, in this order; some may be empty already. Each once.
+    emptying: VecDeque<Range>,
 }
 
 /// No copy can be here.
@@ -275,7 +277,11 @@ impl Copies {
             places[usize::from(range.index())] = place;
             list.push(RangeCopy::new(range));
         }
-        Self { places, list }
+        Self {
+            places,
+            list,
+            emptying: VecDeque::new(),
+        }
     }
 
     /// Number of ranges at home here.
@@ -311,6 +317,27 @@ impl Copies {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut RangeCopy> {
         self.list.iter_mut()
+    }
+
+    /// Gives up what is held of a range, to be dropped in steps.
+    pub(super) fn begin_emptying(&mut self, range: Range) {
+        let Some(copy) = self.get_mut(range) else {
+            return;
+        };
+        copy.begin_emptying();
+        if !self.emptying.contains(&range) {
+            self.emptying.push_back(range);
+        }
+    }
+
+    /// The copy that is being dropped.
+    pub(super) fn first_emptying(&mut self) -> Option<&mut RangeCopy> {
+        while let Some(&range) = self.emptying.front()
+            && !self.get(range).is_some_and(RangeCopy::is_emptying)
+        {
+            self.emptying.pop_front();
+        }
+        self.get_mut(*self.emptying.front()?)
     }
 
     /// Notes that an entry fell out of the log. Numbers above the head are of a life before.

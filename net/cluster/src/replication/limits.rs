@@ -62,6 +62,8 @@ pub const REWIND_SCAN_MAX: usize = 8_192;
 pub const ACK_POSITIONS_MAX: usize = 512;
 /// A range that was offered and not answered is offered again after this time.
 pub const OFFER_RETRY_MS: u64 = 2_000;
+/// Such offers are looked for this often.
+pub const OFFERS_CHECKED_MS: u64 = 100;
 /// A session in which nothing that was sent is acknowledged for so long is begun anew.
 pub const STALL_MS: u64 = 10_000;
 /// A key that is read all the time is told to its copies again after this time, or sooner.

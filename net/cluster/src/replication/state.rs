@@ -452,18 +452,16 @@ impl Replication {
     }
 
     fn empty_some(&mut self, store: &mut dyn Store) -> bool {
-        let mut emptying = self.copies.iter_mut().filter(|copy| copy.is_emptying());
-        let Some(copy) = emptying.next() else {
+        let Some(copy) = self.copies.first_emptying() else {
             return false;
         };
-        let source = copy.source;
-        let is_done = !copy.go_on_emptying(store);
-        let is_more = !is_done || emptying.next().is_some();
-        if is_done && let Some(from) = source {
+        if !copy.go_on_emptying(store)
+            && let Some(from) = copy.source
+        {
             let source = self.sources.iter_mut().find(|one| one.from == from);
             source.into_iter().for_each(Source::note_due);
         }
-        is_more
+        self.copies.first_emptying().is_some()
     }
 
     /// Takes the turn from a sync that does not run any more.

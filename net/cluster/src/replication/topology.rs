@@ -56,6 +56,7 @@ impl Replication {
         // A start that the topology does not know of holds nothing by it.
         let is_member = topology.is_life_of(own.core.node, own.incarnation);
         let log_head = self.log.head();
+        let mut given_up = Vec::new();
         for copy in self.copies.iter_mut() {
             let copies = topology.copies(copy.range);
             let role = if is_member {
@@ -91,17 +92,22 @@ impl Replication {
                     if copy.role == Role::None {
                         copy.begin_base();
                     }
-                    follow(copy, source, copies.term);
+                    if !follow(copy, source, copies.term) {
+                        given_up.push(copy.range);
+                    }
                 }
                 Role::None => {
                     copy.source = None;
                     copy.stop_following();
                     if is_member && copy.is_holding() {
-                        copy.begin_emptying();
+                        given_up.push(copy.range);
                     }
                 }
             }
             copy.role = role;
+        }
+        for range in given_up {
+            self.copies.begin_emptying(range);
         }
         self.rebuild_links(topology);
         if has_skipped {
@@ -172,19 +178,18 @@ impl Replication {
     }
 }
 
-/// Follows `source` in `term` from now on.
-fn follow(copy: &mut RangeCopy, source: Option<Address>, term: Term) {
+/// Follows `source` in `term` from now on; false if with nothing of what it holds.
+fn follow(copy: &mut RangeCopy, source: Option<Address>, term: Term) -> bool {
     let is_same = copy.source == source && copy.followed_term == term;
     if is_same && matches!(copy.role, Role::Replica | Role::Learner) {
-        return;
+        return true;
     }
-    if copy.sync.is_some() {
-        // The rest of it would have come from another primary.
-        copy.begin_emptying();
-    }
+    // The rest of a sync would have come from another primary.
+    let is_part = copy.sync.is_some();
     copy.stop_following();
     copy.source = source;
     copy.followed_term = term;
+    !is_part
 }
 
 #[cfg(test)]

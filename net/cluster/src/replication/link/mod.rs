@@ -22,7 +22,7 @@ mod sync;
 use std::collections::VecDeque;
 
 use super::copies::Copies;
-use super::limits::{OFFER_RETRY_MS, STALL_MS};
+use super::limits::{OFFER_RETRY_MS, OFFERS_CHECKED_MS, STALL_MS};
 use super::{Address, Log, LogOffset, RemoteCore};
 use crate::{Epoch, Range, Seq, Term, Time};
 
@@ -66,6 +66,8 @@ pub(super) struct Link {
     is_catching_up: bool,
     /// All writes before this were acknowledged.
     covered: Time,
+    /// When unanswered offers were looked for.
+    offers_checked: Time,
     /// When the last acknowledgement came, or the first batch after all were acknowledged was sent.
     progress: Time,
     /// Mean size of an entry, as sent.
@@ -164,6 +166,7 @@ impl Link {
             has_reached: false,
             is_catching_up: false,
             covered: Time(0),
+            offers_checked: Time(0),
             progress: Time(0),
             entry_bytes: 0,
         }
@@ -203,13 +206,14 @@ impl Link {
         self.followed.get_mut(usize::from(self.positions[place]))
     }
 
-    /// Sets the ranges to be followed, with their terms. Those that are the same go on.
+    /// Sets the ranges to be followed, in order, with their terms. Those that are the same go on.
     pub(super) fn set_followed(&mut self, wanted: &[(Range, Term)], copies: &Copies) {
-        let mut old = std::mem::take(&mut self.followed);
+        let mut old = std::mem::take(&mut self.followed).into_iter().peekable();
         self.positions.fill(NOWHERE);
         for &(range, term) in wanted {
+            while old.next_if(|followed| followed.range < range).is_some() {}
             let is_same = |followed: &Followed| followed.range == range && followed.term == term;
-            let kept = old.iter().position(is_same).map(|at| old.swap_remove(at));
+            let kept = old.next_if(is_same);
             let mut followed = kept.unwrap_or_else(|| Followed::new(range, term));
             if followed.stage == Stage::Refused {
                 followed.offer();
@@ -277,6 +281,14 @@ impl Link {
 
     /// Lets offers that nobody answered be repeated; true if the session is at a stand.
     pub(super) fn tick(&mut self, now: Time) -> bool {
+        if now.ms_since(self.offers_checked) >= OFFERS_CHECKED_MS {
+            self.offers_checked = now;
+            self.repeat_offers(now);
+        }
+        !self.flights.is_empty() && now.ms_since(self.progress) >= STALL_MS
+    }
+
+    fn repeat_offers(&mut self, now: Time) {
         for followed in &mut self.followed {
             if let Stage::Offering { since } = followed.stage
                 && followed.due.is_none()
@@ -286,7 +298,6 @@ impl Link {
                 self.needs_attention = true;
             }
         }
-        !self.flights.is_empty() && now.ms_since(self.progress) >= STALL_MS
     }
 }
 

@@ -60,11 +60,13 @@ impl Source {
             return;
         };
         match entry.kind {
-            EntryKind::Offer { history } => self.consider(copy, entry.seq, history),
+            EntryKind::Offer { history } => {
+                self.consider(bench.copies, entry.range, entry.seq, history);
+            }
             EntryKind::Follow => self.follow(copy),
             EntryKind::Resync => {
                 self.abort_stage_of(entry.range, bench.store);
-                copy.begin_emptying();
+                bench.copies.begin_emptying(entry.range);
             }
             EntryKind::SyncBegin { sync, history } => {
                 if copy.follow == Follow::Empty {
@@ -72,7 +74,7 @@ impl Source {
                     self.begin_sync(copy, entry.seq, sync, history);
                 } else if copy.is_holding() {
                     // What it holds may have been deleted before the sync began.
-                    copy.begin_emptying();
+                    bench.copies.begin_emptying(entry.range);
                 }
             }
             EntryKind::SyncEnd => self.end_sync(copy, entry.seq),
@@ -185,9 +187,7 @@ impl Source {
             }
         }
         self.abort_stage_of(range, bench.store);
-        if let Some(copy) = bench.copies.get_mut(range) {
-            copy.begin_emptying();
-        }
+        bench.copies.begin_emptying(range);
     }
 
     fn begin_sync(&mut self, copy: &mut RangeCopy, seq: Seq, sync: u64, forks: &[Fork]) {

@@ -1,13 +1,16 @@
 //! Answering an offer: from where this copy can follow.
 
 use super::Source;
-use crate::Seq;
 use crate::replication::copies::{Copies, Follow, RangeCopy};
 use crate::replication::{Fork, History, RemoteCore, StartFrom};
+use crate::{Range, Seq};
 
 impl Source {
     /// The primary, which is at `seq` and came there by `forks`, offers a range.
-    pub(super) fn consider(&mut self, copy: &mut RangeCopy, seq: Seq, forks: &[Fork]) {
+    pub(super) fn consider(&mut self, copies: &mut Copies, range: Range, seq: Seq, forks: &[Fork]) {
+        let Some(copy) = copies.get_mut(range) else {
+            return;
+        };
         copy.note_offer(seq);
         let history = Self::history_of(copy, forks);
         // An offer is repeated when the answer takes long.
@@ -24,9 +27,15 @@ impl Source {
                 copy.follow = Follow::Starting { from: copy.seq };
                 copy.is_start_due = true;
             }
-            _ => self.choose_start(copy, seq, &history, is_same_reign),
+            _ => {
+                if !self.choose_start(copy, seq, &history, is_same_reign) {
+                    copies.begin_emptying(range);
+                }
+            }
         }
-        copy.offered = Some(Box::new(history));
+        if let Some(copy) = copies.get_mut(range) {
+            copy.offered = Some(Box::new(history));
+        }
         self.has_dues = true;
     }
 
@@ -39,14 +48,14 @@ impl Source {
         history
     }
 
-    /// Where a copy that holds something starts from.
+    /// Where a copy that holds something starts from; false if with nothing.
     fn choose_start(
         &mut self,
         copy: &mut RangeCopy,
         seq: Seq,
         history: &History,
         is_same_reign: bool,
-    ) {
+    ) -> bool {
         // What a rewind has replaced the primary does not send again by its numbers: they may be lower there.
         let goes_on = is_same_reign && copy.rewound_to.is_none();
         let (certain, certain_seq) = copy.certain();
@@ -56,7 +65,7 @@ impl Source {
             copy.is_complete && can_rewind
         });
         match from {
-            None => copy.begin_emptying(),
+            None => {}
             // Later values than the position tells of are of the same primary.
             Some(from) if copy.head <= from || goes_on => {
                 copy.follow = Follow::Starting { from };
@@ -70,6 +79,7 @@ impl Source {
                 self.needs_pass = true;
             }
         }
+        from.is_some()
     }
 
     /// The primary follows up what was asked for.
@@ -169,18 +179,25 @@ mod tests {
     #[test]
     fn a_rewind_that_has_not_ended_is_undone_by_the_primary_before() {
         let (mut copies, mut source) = follower(10);
+        source.consider(
+            &mut copies,
+            range(),
+            Seq(8),
+            &[fork(3, 1, 0), fork(5, 2, 7)],
+        );
         let copy = copies.get_mut(range()).expect("it is at home here");
-        source.consider(copy, Seq(8), &[fork(3, 1, 0), fork(5, 2, 7)]);
         let Follow::Rewinding { from, .. } = copy.follow else {
             panic!("{:?}", copy.follow);
         };
         assert_eq!(from, Seq(7));
         copy.stop_following();
-        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        source.consider(&mut copies, range(), Seq(12), &[fork(3, 1, 0)]);
+        let copy = copies.get_mut(range()).expect("it is at home here");
         assert_eq!(copy.follow, Follow::Starting { from: Seq(10) });
         copy.note_rewound(from);
         copy.stop_following();
-        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        source.consider(&mut copies, range(), Seq(12), &[fork(3, 1, 0)]);
+        let copy = copies.get(range()).expect("it is at home here");
         let is_listed = false;
         assert_eq!(copy.follow, Follow::Rewinding { from, is_listed });
     }
@@ -188,12 +205,12 @@ mod tests {
     /// Node 2 started with 8 and 9, which are not named: it has some values of them.
     fn before_a_start() -> (Copies, Source) {
         let (mut copies, mut source) = follower(7);
-        let copy = copies.get_mut(range()).expect("it is at home here");
         let reign = Fork {
             start: Seq(9),
             ..fork(5, 2, 7)
         };
-        source.consider(copy, Seq(12), &[fork(3, 1, 0), reign]);
+        source.consider(&mut copies, range(), Seq(12), &[fork(3, 1, 0), reign]);
+        let copy = copies.get_mut(range()).expect("it is at home here");
         assert_eq!(copy.follow, Follow::Starting { from: Seq(7) });
         source.follow(copy);
         // A value arrives.
@@ -211,7 +228,8 @@ mod tests {
         let (mut copies, mut source) = before_a_start();
         let copy = copies.get_mut(range()).expect("it is at home here");
         copy.stop_following();
-        source.consider(copy, Seq(12), &[fork(3, 1, 0)]);
+        source.consider(&mut copies, range(), Seq(12), &[fork(3, 1, 0)]);
+        let copy = copies.get(range()).expect("it is at home here");
         let (from, is_listed) = (Seq(7), false);
         assert_eq!(copy.follow, Follow::Rewinding { from, is_listed });
     }

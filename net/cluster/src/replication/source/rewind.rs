@@ -53,7 +53,7 @@ impl Source {
                 let copy = copies.get_mut(entry.range).expect("it was found");
                 match entry.kind {
                     // What was lost with it is not listed anywhere.
-                    LogKind::Flushed => copy.begin_emptying(),
+                    LogKind::Flushed => copies.begin_emptying(entry.range),
                     LogKind::Changed(key) => {
                         if keys.insert(log, pass.cursor, entry.range, key) {
                             let (range, term) = (entry.range, copy.term);
@@ -112,6 +112,7 @@ impl Source {
     /// All keys were asked for and came.
     fn end_pass(&mut self, copies: &mut Copies) {
         let own = self.from;
+        let mut given_up = Vec::new();
         for copy in copies.iter_mut().filter(|copy| copy.source == Some(own)) {
             let Follow::Rewinding { from, is_listed } = copy.follow else {
                 continue;
@@ -120,11 +121,14 @@ impl Source {
                 self.needs_pass = true;
             } else if copy.floor > from {
                 // Some of them fell out of the log before they were listed.
-                copy.begin_emptying();
+                given_up.push(copy.range);
             } else {
                 copy.follow = Follow::Starting { from };
                 copy.is_start_due = true;
             }
+        }
+        for range in given_up {
+            copies.begin_emptying(range);
         }
         self.has_dues = true;
     }
