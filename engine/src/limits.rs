@@ -62,6 +62,9 @@ pub const TABLE_ENTRIES_MEAN_MAX: usize = 384;
 /// Most entries one step of index growth moves; keyed hashes keep tables below it.
 pub const INDEX_MOVES_MAX: usize = 1024;
 
+/// Index tables that one removal moves out of a page that is being emptied.
+pub const INDEX_RUNS_MAX: usize = 4;
+
 /// Random probes that `Cache::random` makes before it walks.
 pub const RANDOM_PROBES_MAX: usize = 64;
 

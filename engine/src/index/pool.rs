@@ -6,7 +6,8 @@
 //! ```
 //! Runs are handed out one behind the other. Where a page has no room left behind the last, but
 //! enough between them, its runs are moved together; and where the pages have much unused, one is
-//! emptied into the others and given back. So tables of any size share pages, whatever came and went.
+//! emptied into the others, a few runs at a time, and given back. So tables of any size share pages,
+//! whatever came and went.
 //!
 //! # Invariants
 //! 1. Below `bumped` a page is cut into runs without a gap: tables' buckets, of which one has an
@@ -17,10 +18,13 @@
 use super::Items;
 use super::bucket::Bucket;
 use super::range::RangeIndex;
+use crate::limits::INDEX_RUNS_MAX;
 use crate::slab::{LineId, PAGE_LINES, Slab};
 
 /// Moving a page's runs together costs so much per run that it should gain a line for this many.
 const RUNS_PER_LINE: usize = 4;
+/// Owners of the runs in so many lines are loaded at the same time.
+const LINES_AHEAD: usize = 16;
 /// Pages are emptied when more than one in this many lines, and another page's, are unused.
 const UNUSED_DIVISOR: usize = 8;
 
@@ -49,6 +53,55 @@ impl RunPage {
 
     fn is_worth_packing(&self) -> bool {
         self.unused() * RUNS_PER_LINE >= usize::from(self.runs)
+    }
+}
+
+/// The runs of a page, one after the other.
+struct Runs {
+    page: u32,
+    line: usize,
+    end: usize,
+    /// The item of the first entry of each line before this one is being loaded.
+    loaded: usize,
+}
+
+impl Runs {
+    fn of(page: &RunPage) -> Self {
+        Self {
+            page: page.page,
+            line: 0,
+            end: usize::from(page.bumped),
+            loaded: 0,
+        }
+    }
+
+    /// The next run of a table. What is before it may have been overwritten.
+    fn next<I: Items>(&mut self, around: &Surroundings<'_, I>) -> Option<(Owner, LineId, usize)> {
+        while self.line < self.end {
+            self.load_ahead(around);
+            let start = LineId::new(self.page, self.line);
+            let (owner, count) = around.run_at(start);
+            self.line += count;
+            if let Some(owner) = owner {
+                return Some((owner, start, count));
+            }
+        }
+        None
+    }
+
+    /// Where many items were deleted runs are short: without this a page of them would take as many
+    /// cache misses, one after the other. Lines inside an unused run are buckets of before.
+    fn load_ahead<I: Items>(&mut self, around: &Surroundings<'_, I>) {
+        let end = self.end.min(self.line + LINES_AHEAD);
+        for line in self.loaded.max(self.line)..end {
+            let bucket: &Bucket = around.slab.line(LineId::new(self.page, line));
+            if bucket.unused_count().is_none()
+                && let Some(slot) = bucket.used().next()
+            {
+                around.items.prefetch(around.slab, bucket.handle(slot));
+            }
+        }
+        self.loaded = end;
     }
 }
 
@@ -159,19 +212,15 @@ impl Pool {
         unused > self.used / UNUSED_DIVISOR + PAGE_LINES
     }
 
-    /// Moves the runs of the emptiest page to others, as far as they fit.
-    pub(super) fn empty_page<I: Items>(&mut self, around: &mut Surroundings<'_, I>) {
-        let Some(mut place) = self.most_unused(usize::MAX, |_| true) else {
+    /// Moves a few runs of the emptiest page to others, as far as they fit.
+    pub(super) fn empty_some<I: Items>(&mut self, around: &mut Surroundings<'_, I>) {
+        let Some(place) = self.most_unused(usize::MAX, |_| true) else {
             return;
         };
-        let RunPage { page, bumped, .. } = self.pages[place];
-        let mut line = 0;
-        while line < usize::from(bumped) {
-            let from = LineId::new(page, line);
-            let (owner, count) = around.run_at(from);
-            line += count;
-            let Some(owner) = owner else {
-                continue;
+        let mut runs = Runs::of(&self.pages[place]);
+        for _ in 0..INDEX_RUNS_MAX {
+            let Some((owner, from, count)) = runs.next(around) else {
+                return;
             };
             let Some(target) = self.place_for(around, count, place) else {
                 return;
@@ -183,7 +232,9 @@ impl Pool {
             if is_last {
                 return;
             }
-            place = around.slab.index_place(page) as usize;
+            // All before the next run is unused. It will be passed in one step.
+            let first = LineId::new(from.page(), 0);
+            around.slab.lines_mut(first, 1)[0] = Bucket::unused(runs.line);
         }
     }
 
@@ -241,16 +292,10 @@ impl Pool {
 
     /// Moves a page's runs together, so that all that is unused is behind them.
     fn pack<I: Items>(&mut self, around: &mut Surroundings<'_, I>, place: usize) {
-        let RunPage { page, bumped, .. } = self.pages[place];
-        let (mut line, mut packed) = (0, 0);
-        while line < usize::from(bumped) {
-            let from = LineId::new(page, line);
-            let (owner, count) = around.run_at(from);
-            line += count;
-            let Some(owner) = owner else {
-                continue;
-            };
-            let to = LineId::new(page, packed);
+        let mut runs = Runs::of(&self.pages[place]);
+        let mut packed = 0;
+        while let Some((owner, from, count)) = runs.next(around) {
+            let to = LineId::new(from.page(), packed);
             if from != to {
                 around.move_run(owner, from, to, count);
             }
