@@ -8,6 +8,7 @@ right at any time.
 import collections
 import dataclasses
 import errno
+import gc
 import random
 import selectors
 import signal
@@ -42,6 +43,8 @@ def run_load(settings, pipe):
     """The process's whole life."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A collection would stop the load for as long as it takes to look at all samples.
+    gc.disable()
     try:
         _Loop(pipe, **settings).run()
     except BaseException as error:  # the check reports it
