@@ -147,7 +147,8 @@ impl Index {
         table.replace(slab, hash, from, to);
     }
 
-    /// Removes the entry of `handle`. Moves at most one table's entries and one page's tables.
+    /// Removes the entry of `handle`. Moves at most one table's entries, `INDEX_RUNS_MAX` tables to other
+    /// pages, and twice one page's tables together.
     pub(crate) fn remove(
         &mut self,
         slab: &mut Slab,

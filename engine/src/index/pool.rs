@@ -78,13 +78,16 @@ impl Runs {
     /// The next run of a table. What is before it may have been overwritten.
     fn next<I: Items>(&mut self, around: &Surroundings<'_, I>) -> Option<(Owner, LineId, usize)> {
         while self.line < self.end {
-            self.load_ahead(around);
             let start = LineId::new(self.page, self.line);
+            let bucket: &Bucket = around.slab.line(start);
+            if let Some(count) = bucket.unused_count() {
+                self.line += count;
+                continue;
+            }
+            self.load_ahead(around);
             let (owner, count) = around.run_at(start);
             self.line += count;
-            if let Some(owner) = owner {
-                return Some((owner, start, count));
-            }
+            return owner.map(|owner| (owner, start, count));
         }
         None
     }
@@ -155,7 +158,8 @@ impl Pool {
         count: usize,
     ) -> Option<LineId> {
         let place = self
-            .place_for(around, count, usize::MAX)
+            .roomy(count, usize::MAX)
+            .or_else(|| self.packed(around, count, usize::MAX))
             .or_else(|| self.add_page(around.slab))
             .or_else(|| {
                 let place = self.most_unused(usize::MAX, |page| page.unused() >= count)?;
@@ -212,7 +216,8 @@ impl Pool {
         unused > self.used / UNUSED_DIVISOR + PAGE_LINES
     }
 
-    /// Moves a few runs of the emptiest page to others, as far as they fit.
+    /// Moves a few runs of the emptiest page to others, as far as they fit. Moves the runs of at most one
+    /// other page together.
     pub(super) fn empty_some<I: Items>(&mut self, around: &mut Surroundings<'_, I>) {
         let Some(place) = self.most_unused(usize::MAX, |_| true) else {
             return;
@@ -222,7 +227,8 @@ impl Pool {
             let Some((owner, from, count)) = runs.next(around) else {
                 return;
             };
-            let Some(target) = self.place_for(around, count, place) else {
+            let roomy = self.roomy(count, place);
+            let Some(target) = roomy.or_else(|| self.packed(around, count, place)) else {
                 return;
             };
             let to = self.bump(target, count);
@@ -235,21 +241,27 @@ impl Pool {
             // All before the next run is unused. It will be passed in one step.
             let first = LineId::new(from.page(), 0);
             around.slab.lines_mut(first, 1)[0] = Bucket::unused(runs.line);
+            if roomy.is_none() {
+                return;
+            }
         }
     }
 
-    /// A page but for one with room behind its last run, made by packing it if need be.
-    fn place_for<I: Items>(
+    /// A page but for one with room behind its last run.
+    fn roomy(&self, count: usize, but: usize) -> Option<usize> {
+        let roomy = self.pages.iter().enumerate();
+        let roomy = roomy.filter(|&(place, page)| place != but && page.room() >= count);
+        let (place, _) = roomy.min_by_key(|(_, page)| page.room())?;
+        Some(place)
+    }
+
+    /// A page but for one in which packing made such room.
+    fn packed<I: Items>(
         &mut self,
         around: &mut Surroundings<'_, I>,
         count: usize,
         but: usize,
     ) -> Option<usize> {
-        let roomy = self.pages.iter().enumerate();
-        let roomy = roomy.filter(|&(place, page)| place != but && page.room() >= count);
-        if let Some((place, _)) = roomy.min_by_key(|(_, page)| page.room()) {
-            return Some(place);
-        }
         let is_wanted = |page: &RunPage| page.unused() >= count && page.is_worth_packing();
         let place = self.most_unused(but, is_wanted)?;
         self.pack(around, place);
