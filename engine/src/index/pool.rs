@@ -85,9 +85,9 @@ impl Runs {
                 continue;
             }
             self.load_ahead(around);
-            let (owner, count) = around.run_at(start);
+            let (owner, count) = around.table_at(start);
             self.line += count;
-            return owner.map(|owner| (owner, start, count));
+            return Some((owner, start, count));
         }
         None
     }
@@ -123,8 +123,8 @@ pub(super) struct Surroundings<'a, I> {
 }
 
 impl<I: Items> Surroundings<'_, I> {
-    fn run_at(&self, line: LineId) -> (Option<Owner>, usize) {
-        run_at(self.slab, self.ranges, self.items, line)
+    fn table_at(&self, start: LineId) -> (Owner, usize) {
+        table_at(self.slab, self.ranges, self.items, start)
     }
 
     /// Moves a run of `count` lines.
@@ -325,13 +325,16 @@ impl Pool {
             assert_eq!(slab.index_place(page.page) as usize, place);
             let (mut line, mut used, mut runs) = (0, 0, 0);
             while line < usize::from(page.bumped) {
-                let (owner, count) = run_at(slab, ranges, items, LineId::new(page.page, line));
-                assert!(count > 0, "empty run");
-                line += count;
-                if owner.is_some() {
+                let start = LineId::new(page.page, line);
+                let bucket: &Bucket = slab.line(start);
+                let count = bucket.unused_count().unwrap_or_else(|| {
+                    let (_, count) = table_at(slab, ranges, items, start);
                     used += count;
                     runs += 1;
-                }
+                    count
+                });
+                assert!(count > 0, "empty run");
+                line += count;
             }
             assert_eq!(line, usize::from(page.bumped), "runs of a page");
             assert_eq!(used, usize::from(page.used), "lines of tables");
@@ -347,17 +350,14 @@ impl Pool {
     }
 }
 
-/// The run that starts at a line: its owner, if it has one, and its length.
-fn run_at(
+/// The table whose run starts at a line, and its length.
+fn table_at(
     slab: &Slab,
     ranges: &[RangeIndex],
     items: &impl Items,
-    line: LineId,
-) -> (Option<Owner>, usize) {
-    let rest: &[Bucket] = slab.lines(line, PAGE_LINES - line.in_page());
-    if let Some(count) = rest[0].unused_count() {
-        return (None, count);
-    }
+    start: LineId,
+) -> (Owner, usize) {
+    let rest: &[Bucket] = slab.lines(start, PAGE_LINES - start.in_page());
     let mut entries = rest.iter().filter_map(|bucket| {
         let slot = bucket.used().next()?;
         Some(bucket.handle(slot))
@@ -367,8 +367,8 @@ fn run_at(
     let index = &ranges[usize::from(range)];
     let number = index.number_of(items.hash(slab, handle));
     let table = index.table(number);
-    assert!(table.start() == line, "a run starts where its table does");
-    (Some(Owner { range, number }), table.buckets_count())
+    assert!(table.start() == start, "a run starts where its table does");
+    (Owner { range, number }, table.buckets_count())
 }
 
 fn place_of(place: usize) -> u32 {
