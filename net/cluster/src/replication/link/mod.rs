@@ -337,3 +337,39 @@ impl Followed {
         matches!(self.stage, Stage::Following | Stage::Syncing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Copies, Link, Log, Seq};
+    use crate::replication::{Address, RemoteCore};
+    use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, ShardIndex};
+
+    #[test]
+    fn what_is_followed_on_in_the_same_term_goes_on() {
+        let copies = Copies::new(&HomeTable::even(1), ShardIndex(0));
+        let to = Address {
+            core: RemoteCore {
+                node: NodeId(2),
+                core: ShardIndex(0),
+            },
+            incarnation: Incarnation(1),
+        };
+        let mut link = Link::new(to, &Log::new(1 << 20, 60_000), &copies);
+        let ranges: Vec<Range> = Range::all().take(6).collect();
+        link.set_followed(
+            &ranges.iter().map(|&r| (r, Epoch(3))).collect::<Vec<_>>(),
+            &copies,
+        );
+        for followed in &mut link.followed {
+            followed.acked = Seq(7);
+        }
+        // The first and the fourth go, the third is of another term.
+        let wanted = [(1, 3), (2, 4), (4, 3), (5, 3)].map(|(at, term)| (ranges[at], Epoch(term)));
+        link.set_followed(&wanted, &copies);
+        let acked = ranges
+            .iter()
+            .map(|&range| link.of_range(&copies, range).map(|one| one.acked));
+        let expected = [None, Some(7), Some(0), None, Some(7), Some(7)];
+        assert_eq!(acked.collect::<Vec<_>>(), expected.map(|seq| seq.map(Seq)));
+    }
+}
