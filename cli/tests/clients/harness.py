@@ -123,6 +123,23 @@ def status_field(pid, name):
     raise CheckFailed(f"/proc/{pid}/status has no {name}")
 
 
+def threads_report(pid):
+    """What each thread does: name, state, CPU ticks in user and kernel mode, and where in the kernel it waits."""
+    lines = []
+    for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+        base = f"/proc/{pid}/task/{task}"
+        try:
+            name, _, rest = open(f"{base}/stat").read().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            line = f"    | {task} {name}: {fields[0]}, {fields[11]}+{fields[12]} ticks"
+            for file in ("wchan", "stack"):
+                line += f", {file} " + " ".join(open(f"{base}/{file}").read().split())
+        except OSError as error:
+            line += f", {error}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def rss_bytes(pid):
     """VmRSS."""
     return status_field(pid, "VmRSS")
@@ -243,7 +260,8 @@ class Server:
             if found:
                 return
             require(time.monotonic() < deadline,
-                    f"no listening lines within {START_SECONDS_MAX} s:\n{self.log_tail()}")
+                    f"no listening lines within {START_SECONDS_MAX} s:\n{self.log_tail()}\n"
+                    + threads_report(self.pid))
             time.sleep(0.005)
 
     def _read_start_lines(self, wants_http):
