@@ -35,8 +35,9 @@ const BASE_BYTES_MAX_PER_SHARD: u64 = 12 << 20;
 /// What glommio is given for storage I/O: its minimum, since the data path uses none of it.
 const EXECUTOR_IO_BYTES: usize = 64 << 10;
 const EXECUTOR_RING_DEPTH: usize = 16;
-/// How often glommio lets another task queue run; its timers are no finer.
-const EXECUTOR_PREEMPT: Duration = Duration::from_millis(10);
+/// How often glommio lets another task queue run: there is one. Should this pass before the first task runs, since
+/// the machine had no time for the thread, glommio 0.9 puts the executor to sleep and never wakes it.
+const EXECUTOR_PREEMPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Why a server does not start. Each says what to do; nothing keeps running.
 #[derive(Debug, thiserror::Error)]
