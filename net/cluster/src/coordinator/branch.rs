@@ -7,7 +7,8 @@
 //!                                  BranchIs(topology) ----> all of its side install it
 //! a quorum is heard again --> the next decision ends it
 //! ```
-//! Ranges whose primary is on this side stay where they are. A branch has the epoch of the topology
+//! Ranges whose primary is on this side stay where they are. The others are followed by those that told their
+//! positions: who is late may have more than the heir, and keeps it. A branch has the epoch of the topology
 //! that it grew from, and no acknowledgement in it counts for WAIT.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use super::{Coordinator, Event, Minority};
 use crate::decision::{Change, successor};
 use crate::message::{Envelope, Message, Position};
 use crate::topology::Branch;
-use crate::{ClusterId, Epoch, NodeId, Time, Topology};
+use crate::{ClusterId, Epoch, NodeId, Range, Time, Topology};
 
 /// What a node remembers of its branches.
 #[derive(Debug, Default)]
@@ -172,8 +173,20 @@ impl Coordinator {
             count: gathering.count,
             founder: self.me,
         });
-        for copies in &mut parts.table {
+        let answers = gathering.answers.iter();
+        let told: BTreeSet<(Range, NodeId)> = answers
+            .flat_map(|(&node, all)| all.iter().map(move |position| (position.range, node)))
+            .collect();
+        for ((range, before), copies) in topology.ranges().zip(&mut parts.table) {
             copies.term = copies.term.min(topology.epoch());
+            if copies.primary != before.primary {
+                copies
+                    .replicas
+                    .retain(|node| told.contains(&(range, *node)));
+                copies
+                    .learners
+                    .retain(|node| told.contains(&(range, *node)));
+            }
         }
         let branch = Arc::new(Topology::new(parts).expect("of members, with older terms"));
         self.branches.side.clone_from(&gathering.side);

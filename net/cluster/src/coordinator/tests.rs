@@ -7,7 +7,7 @@ use super::timing::{HOLD_MS, PAUSE_MS, QUORUM_LOST_MS, SILENT_MS, TURN_MS};
 use super::{Config, Coordinator, Event, Minority, Saved, SealedPosition, Serving, Start};
 use crate::decision::samples::{copies, member, topology_of};
 use crate::decision::{Ballot, HOLDERS_WAIT_MS};
-use crate::message::{Accused, Envelope, HandOver, Heartbeat, Message};
+use crate::message::{Accused, Envelope, HandOver, Heartbeat, Message, Position};
 use crate::{ClusterId, Epoch, Incarnation, NodeId, Range, RangeSet, Seq, Time, Topology};
 
 const START: Time = Time(100_000);
@@ -285,6 +285,56 @@ fn a_minority_refuses_or_founds_a_branch() {
             .expect("saved")
             .copies(Range::of(b"key"));
         assert_eq!(primary.primary, NodeId(1 + u64::from(is_serving)));
+    }
+}
+
+#[test]
+fn who_is_late_for_a_branch_follows_nobody_there() {
+    for is_late in [false, true] {
+        let table = copies(1, &[2], &[3], 4);
+        let mut coordinator = member_of(topology_of(5, &[1, 2, 3, 4, 5], table), Minority::Serve);
+        let sealed = |range| SealedPosition {
+            range,
+            term: Epoch(4),
+            seq: Seq(9),
+            is_complete: true,
+        };
+        let told = |range| Position {
+            range,
+            term: Epoch(4),
+            seq: Seq(7),
+            is_complete: true,
+            is_branch_primary: false,
+        };
+        let mut now = START;
+        while !coordinator.is_provisional() {
+            now = now.plus_ms(50);
+            assert!(now < START.plus_ms(QUORUM_LOST_MS + 2_000));
+            hear(&mut coordinator, 3, now, now);
+            coordinator.handle_timeout(now);
+            let happened = events(&mut coordinator);
+            for event in &happened {
+                if let Event::Seal { serial, .. } = event {
+                    let all: Vec<_> = Range::all().map(sealed).collect();
+                    coordinator.handle_sealed(now, *serial, &all);
+                }
+            }
+            for (_, message) in sent(&happened) {
+                if let Message::Gather { count, .. } = message
+                    && !is_late
+                {
+                    let positions = Range::all().map(told).collect();
+                    let answer = Message::Gathered { count, positions };
+                    coordinator.handle_message(now, envelope(3, answer));
+                }
+            }
+        }
+        let branch = coordinator.topology().expect("a branch");
+        for (_, copies) in branch.ranges() {
+            assert_eq!(copies.primary, NodeId(2));
+            assert_eq!(copies.followers().eq([NodeId(3)]), !is_late);
+            assert_eq!(copies.followers().count(), usize::from(!is_late));
+        }
     }
 }
 

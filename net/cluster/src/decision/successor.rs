@@ -32,10 +32,10 @@ pub struct Outcome {
 /// Builds the topology after `base`. `positions` are those of sealed holders.
 ///
 /// The new primary of an orphaned range is the sealed holder with the greatest (complete, term, primary
-/// in a branch, seq); among equals, the one with the fewest ranges. What started empty in a branch has
-/// term 0. A copy that is being filled counts only if it is filled from the last term. Without any, a holder that did not answer in time
-/// takes over with whatever it has; without that, the range starts empty: on its reborn primary, or on
-/// the member with the fewest ranges.
+/// in a branch, seq); among equals, the one with the fewest ranges. A copy that is being filled counts only if it is
+/// filled from the last term. Without any, a holder that did not answer in time takes over with whatever it has;
+/// without that, one that started empty in a branch (term 0). Else the range starts empty: on its reborn primary,
+/// or on the member with the fewest ranges.
 #[must_use]
 pub fn successor<'a>(
     base: &Topology,
@@ -179,12 +179,16 @@ impl Heirs {
                 let rank = (p.is_complete, p.term, p.is_branch_primary, p.seq);
                 (rank, fewest(*node))
             });
-        if let Some((node, position)) = best {
+        let started_empty = |position: &Position| position.term == Epoch(0);
+        if let Some((node, position)) = best.filter(|(_, position)| !started_empty(position)) {
             return (*node, !position.is_complete);
         }
         let mut silent = copies.replicas.iter().copied();
         if let Some(node) = silent.find(|&node| self.has_copies(node)) {
             return (node, false);
+        }
+        if let Some((node, _)) = best {
+            return (*node, true);
         }
         if self.members.contains_key(&copies.primary) {
             return (copies.primary, true);
@@ -259,10 +263,16 @@ mod tests {
         let outcome = removing(&base, 1, &[position(2, 4, 70, true), in_branch]);
         assert_eq!(outcome.topology.copies(first()).primary, NodeId(3));
         assert_eq!(outcome.topology.copies(first()).replicas[0], NodeId(2));
-        // One that started empty does not.
+        // One that started empty does not, nor before one that may have it all.
         in_branch.1.term = Epoch(0);
-        let outcome = removing(&base, 1, &[position(2, 4, 70, true), in_branch]);
-        assert_eq!(outcome.topology.copies(first()).primary, NodeId(2));
+        for positions in [&[position(2, 4, 70, true), in_branch][..], &[in_branch]] {
+            let outcome = removing(&base, 1, positions);
+            assert_eq!(outcome.topology.copies(first()).primary, NodeId(2));
+        }
+        let alone = topology_of(5, &[1, 2, 3], copies(1, &[], &[2], 4));
+        let outcome = removing(&alone, 1, &[in_branch]);
+        assert_eq!(outcome.topology.copies(first()).primary, NodeId(3));
+        assert_eq!(outcome.lost_ranges, 2_048);
     }
 
     #[test]

@@ -111,20 +111,32 @@ impl RangeCopy {
     }
 
     /// How far it is; `None` if it holds nothing of any decided reign, or a base. What was written in a
-    /// branch that is void does not count.
+    /// branch that is void does not count. What started anew in a branch has term 0 there, and so goes
+    /// behind every copy of a decided reign.
     pub(super) fn position(&self) -> Option<CopyPosition> {
         if self.is_base {
             return None;
         }
         let (history, seq) = self.certain();
         let counts = |fork: &Fork| !fork.is_branch || self.branch == Some(fork.reign.term);
-        let last = history.forks().iter().rposition(counts)?;
+        let forks = history.forks();
+        let last = forks.iter().rposition(counts)?;
+        let is_anew = forks[..=last].iter().all(|fork| fork.is_branch);
         Some(CopyPosition {
             range: self.range,
-            term: history.forks()[last].reign.term,
+            term: if is_anew {
+                Epoch(0)
+            } else {
+                forks[last].reign.term
+            },
             seq: history.end(last, seq),
             is_complete: self.is_complete,
         })
+    }
+
+    /// Whether it has something of a decided reign.
+    pub(super) fn is_of_decided(&self) -> bool {
+        self.history.forks().iter().any(|fork| !fork.is_branch)
     }
 
     /// A decided topology names this primary in the copy's term.
@@ -393,10 +405,12 @@ mod tests {
     /// It is the heir of branches of these epochs, writes something, and they are over.
     fn after_branches(mut copy: RangeCopy, epochs: &[u64]) -> Option<CopyPosition> {
         let (term, source) = (copy.term, copy.source.take());
+        let is_whole = copy.is_complete;
         for &epoch in epochs {
             (copy.term, copy.branch) = (Epoch(epoch), Some(Epoch(epoch)));
             copy.begin_reign(reign(epoch, 2), LogOffset(0));
-            assert_eq!(copy.position().map(|one| one.term), Some(Epoch(epoch)));
+            let expected = Epoch(if is_whole { epoch } else { 0 });
+            assert_eq!(copy.position().map(|one| one.term), Some(expected));
             (copy.seq, copy.head) = (Seq(99), Seq(99));
         }
         (copy.term, copy.branch, copy.source) = (term, None, source);
@@ -423,6 +437,20 @@ mod tests {
         let mut part = replica(3);
         part.is_complete = false;
         assert_eq!(after_branches(part, &[5]), None);
+    }
+
+    #[test]
+    fn what_started_anew_in_a_branch_goes_behind_every_other_copy_there() {
+        let mut copy = RangeCopy::new(Range::of(b"a"));
+        (copy.term, copy.branch) = (Epoch(5), Some(Epoch(5)));
+        copy.begin_reign(reign(5, 2), LogOffset(0));
+        (copy.seq, copy.head) = (Seq(99), Seq(99));
+        let position = |copy: &RangeCopy| copy.position().map(|one| (one.term, one.seq));
+        assert_eq!(position(&copy), Some((Epoch(0), Seq(99))));
+        copy.branch = None;
+        assert_eq!(position(&copy), None);
+        copy.note_decided(NodeId(2));
+        assert_eq!(position(&copy), Some((Epoch(5), Seq(99))));
     }
 
     #[test]

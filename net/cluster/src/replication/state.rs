@@ -205,18 +205,19 @@ impl Replication {
         ranges.filter_map(|range| self.position(range))
     }
 
-    /// The followers that have said, by the topology of today, that they have a whole copy with this write.
-    /// Nobody if the term is over, nor in a branch, which may be void tomorrow.
-    pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = Address> {
+    /// The followers that have said, by the topology of today, that they have a whole copy with this write, and
+    /// the epoch by which each said so last. Nobody if the term is over, nor in a branch, which may be void
+    /// tomorrow.
+    pub fn acknowledgers(&self, write: Write) -> impl Iterator<Item = (Address, Epoch)> {
         let place = self.copies.place(write.range).filter(|&place| {
             let copy = self.copies.at(place);
             copy.role == Role::Primary && copy.term == write.term && copy.branch.is_none()
         });
-        let links = self.links.iter().filter(move |link| {
-            let followed = place.and_then(|place| link.of_place(place));
-            followed.is_some_and(|one| one.term == write.term && one.has(write.seq, self.epoch))
-        });
-        links.map(|link| link.to)
+        self.links.iter().filter_map(move |link| {
+            let followed = link.of_place(place?)?;
+            let counts = followed.term == write.term && followed.has(write.seq, self.epoch);
+            counts.then_some((link.to, followed.said))
+        })
     }
 
     /// How many they are.

@@ -6,6 +6,7 @@
 //! | primary | follower | goes on from where its log and the winner's history part |
 //! | follower | follower of another primary or term | the same |
 //! | anything | none | is dropped in steps; kept if the node is no member any more, as a base for its return |
+//! | anything | none, in a branch | is kept as it is if it is whole: the branch has another primary, and did without it |
 
 use super::copies::{Copies as HeldCopies, Follow, RangeCopy, Role};
 use super::link::Link;
@@ -99,6 +100,11 @@ impl Replication {
                 Role::None => {
                     copy.source = None;
                     copy.stop_following();
+                    let was_held = copy.role != Role::None && copy.is_of_decided();
+                    if is_member && copy.branch.is_some() && was_held && copy.is_complete {
+                        copy.role = Role::Learner;
+                        continue;
+                    }
                     if is_member && copy.is_holding() {
                         given_up.push(copy.range);
                     }

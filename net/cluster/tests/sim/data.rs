@@ -107,12 +107,13 @@ pub(crate) enum Deed {
     Began { range: Range, term: Term, has: Held },
     /// A primary of a decided term, which lives, learnt of the next one.
     Gave { range: Range, term: Term, had: Held },
-    /// A follower with a whole copy acknowledged a write.
+    /// A follower with a whole copy acknowledged a write, by the topology of `said`.
     Acknowledged {
         range: Range,
         term: Term,
         by: NodeId,
         incarnation: Incarnation,
+        said: Epoch,
         write: u64,
     },
     /// What this process sent was applied.
@@ -140,7 +141,7 @@ enum Stream {
 struct Outstanding {
     number: u64,
     write: Write,
-    by: BTreeSet<NodeId>,
+    by: BTreeSet<(NodeId, Epoch)>,
 }
 
 pub(crate) struct Data {
@@ -149,6 +150,8 @@ pub(crate) struct Data {
     /// The start that its cores take this one for.
     taken_for: Incarnation,
     pub(crate) topology: Option<Arc<Topology>>,
+    /// The newest that is no branch.
+    decided: Option<Arc<Topology>>,
     /// The ranges that it learns in it.
     learned: Vec<Range>,
     cores: Vec<Core>,
@@ -175,6 +178,7 @@ impl Data {
             me,
             incarnation,
             topology: None,
+            decided: None,
             learned: Vec::new(),
             taken_for: incarnation,
             cores: cores(me, incarnation, faithless),
@@ -226,6 +230,10 @@ impl Data {
 
     pub(crate) fn install(&mut self, topology: Arc<Topology>) {
         let before = self.topology.replace(Arc::clone(&topology));
+        let decided = self.decided.clone();
+        if topology.branch().is_none() {
+            self.decided = Some(Arc::clone(&topology));
+        }
         let ranges = topology.ranges();
         let learned = ranges.filter(|(_, copies)| copies.learners.contains(&self.me));
         self.learned = learned.map(|(range, _)| range).collect();
@@ -245,7 +253,7 @@ impl Data {
         self.note_lost();
         for range in modelled() {
             let copies = topology.copies(range);
-            self.note_base(range, copies, before.as_deref());
+            self.note_base(range, &topology, [before.as_deref(), decided.as_deref()]);
             let is_mine = copies.primary == self.me && self.is_named(&topology);
             let was_mine = before.as_ref().is_some_and(|before| {
                 let old = before.copies(range);
@@ -281,12 +289,18 @@ impl Data {
         }
     }
 
-    /// A base counts for nothing, though it has what it had.
-    fn note_base(&mut self, range: Range, copies: &Copies, before: Option<&Topology>) {
-        let was_held = before.is_some_and(|before| before.copies(range).is_held_by(self.me));
-        let is_learner = copies.learners.contains(&self.me);
-        let was_learner = before.is_some_and(|one| one.copies(range).learners.contains(&self.me));
-        let goes_on = copies.is_held_by(self.me) && was_held && (!is_learner || was_learner);
+    /// A base counts for nothing, though it has what it had. `before`: the last topology, and the last decided one,
+    /// after which a branch may have left a copy alone.
+    fn note_base(&mut self, range: Range, topology: &Topology, before: [Option<&Topology>; 2]) {
+        let copies = topology.copies(range);
+        let mut before = before.into_iter().flatten().map(|one| one.copies(range));
+        let held = before.find(|copies| copies.is_held_by(self.me));
+        let goes_on = held.is_some_and(|held| {
+            let is_kept = topology.branch().is_some() || copies.is_held_by(self.me);
+            let is_demoted =
+                copies.learners.contains(&self.me) && !held.learners.contains(&self.me);
+            is_kept && !is_demoted
+        });
         if !goes_on {
             let lost = self.held(range).into_iter();
             let lost = lost.map(|write| Deed::Lost { range, write });
@@ -575,13 +589,14 @@ impl Data {
         for (&range, outstanding) in &mut self.outstanding {
             let core = &self.cores[usize::from(range.index() % CORES)];
             for one in outstanding {
-                for by in core.replication.acknowledgers(one.write) {
-                    if one.by.insert(by.core.node) {
+                for (by, said) in core.replication.acknowledgers(one.write) {
+                    if one.by.insert((by.core.node, said)) {
                         self.deeds.push(Deed::Acknowledged {
                             range,
                             term: one.write.term,
                             by: by.core.node,
                             incarnation: by.incarnation,
+                            said,
                             write: one.number,
                         });
                     }

@@ -681,7 +681,9 @@ impl World {
         };
         for deed in deeds {
             match deed {
-                Deed::Lost { range, write } => self.acknowledged.lost(range, me, write),
+                Deed::Lost { range, write } => {
+                    self.acknowledged.lost(range, me, write, topology.epoch());
+                }
                 Deed::Gave { range, term, had } => {
                     let reign = (topology.cluster(), range, term);
                     self.handed_over.gave(reign, had)?;
@@ -696,14 +698,16 @@ impl World {
                     term,
                     by,
                     incarnation,
+                    said,
                     write,
                 } => {
                     incarnations::acted(&topology, by, incarnation)?;
                     // A topology may have taken its copy since it sent this.
                     let process = (by, incarnation);
                     if self.has(by, incarnation, range, write) {
+                        let when = (term, said);
                         self.acknowledged
-                            .acknowledged(range, term, process, write)?;
+                            .acknowledged(range, when, process, write)?;
                     } else if self.lives(by, incarnation) {
                         self.acknowledged.never_had(range, process, write)?;
                     }

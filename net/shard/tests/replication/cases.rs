@@ -432,6 +432,43 @@ fn reigns_of_one_node_in_one_epoch_are_told_apart() {
     assert_eq!(value_of(&world, 2, b"{a}x"), None);
 }
 
+/// Node 2 was late for a branch, which started the ranges anew; before, it may have been the heir in another one.
+#[test]
+fn a_branch_leaves_a_whole_copy_that_it_does_not_name_as_it_is() {
+    let cases = [
+        (false, &[2, 1][..]),
+        (false, &[1, 2]),
+        (true, &[2, 1]),
+        (true, &[1, 2]),
+    ];
+    for (was_heir, next) in cases {
+        let mut world = World::new(&[1, 1, 1], ROOMY);
+        world.decide_copies(&[1, 2]);
+        world.run(0, &[b"SET", b"{a}k", b"1"]);
+        world.settle();
+        let decided = position_of(&world, 1);
+        if was_heir {
+            world.found_branch(&[2]);
+        }
+        for _ in 0..2 {
+            world.found_branch_with(&[3], &[2]);
+            world.run(2, &[b"SET", b"{a}x", b"void"]);
+            world.settle();
+            assert_eq!(position_of(&world, 1).seq, decided.seq);
+            assert_eq!(position_of(&world, 2).term, Epoch(0));
+        }
+        world.decide_copies(next);
+        // Before it has heard from anybody.
+        world.learn(1);
+        assert_eq!(value_of(&world, 1, b"{a}k"), Some(b"1".to_vec()));
+        assert!(world.nodes[1].position(range_a()).is_some());
+        world.settle();
+        world.assert_copies_equal(0);
+        assert_eq!(value_of(&world, 0, b"{a}k"), Some(b"1".to_vec()));
+        assert_eq!(value_of(&world, 1, b"{a}x"), None);
+    }
+}
+
 /// The follower learns first, and what the heir offered in the branch arrives then.
 #[test]
 fn what_was_offered_in_a_branch_that_is_adopted_is_decided() {

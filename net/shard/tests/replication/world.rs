@@ -198,6 +198,11 @@ impl World {
 
     /// These nodes found a branch, in which the first one is the primary of each range.
     pub(crate) fn found_branch(&mut self, ids: &[u64]) {
+        self.found_branch_with(ids, &[]);
+    }
+
+    /// So do these, and `others` are there and follow nobody.
+    pub(crate) fn found_branch_with(&mut self, ids: &[u64], others: &[u64]) {
         let founder = NodeId(ids[0]);
         let mut parts = self.newest.to_parts();
         parts.branch = Some(Branch { count: 1, founder });
@@ -210,7 +215,7 @@ impl World {
             copies.replicas = ids[1..].iter().map(|&id| NodeId(id)).collect();
         }
         let branch = Rc::new(Topology::new(parts).expect("consistent"));
-        for &id in ids {
+        for &id in ids.iter().chain(others) {
             self.install(self.index_of(NodeId(id)), Rc::clone(&branch));
         }
     }

@@ -104,7 +104,7 @@ pub(super) struct Followed {
     pub(super) acked: Seq,
     pub(super) is_complete: bool,
     /// The topology by which it said so: since an older one than today's it may have been rewound in a branch.
-    said: Epoch,
+    pub(super) said: Epoch,
     /// Whether entries from before the own reign are still to be sent.
     is_catching_up: bool,
     /// The batch in which following began.

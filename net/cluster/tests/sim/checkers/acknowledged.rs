@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fulmar_cluster::{Incarnation, NodeId, Range, Term, Topology};
+use fulmar_cluster::{Epoch, Incarnation, NodeId, Range, Term, Topology};
 
 use super::Verdict;
 use crate::items::Held;
@@ -17,8 +17,8 @@ type Process = (NodeId, Incarnation);
 pub(crate) struct Acknowledged {
     /// By range and write: the term of its acknowledgement, and who gave one and still has it.
     holders: BTreeMap<Range, BTreeMap<u64, (Term, BTreeSet<Process>)>>,
-    /// What a process lost, or what does not count any more.
-    lost: BTreeSet<(Range, u64, Process)>,
+    /// What a process lost, or what does not count any more, and the newest epoch in which it did.
+    lost: BTreeMap<(Range, u64, Process), Epoch>,
     /// By topology: who promised before it was built.
     builds: Vec<Build>,
     /// By range: what the newest reign started with.
@@ -44,14 +44,20 @@ impl Acknowledged {
         }
     }
 
+    /// A primary counts that `by` has a write of `term`, as `by` said by the topology of `said`.
     pub(crate) fn acknowledged(
         &mut self,
         range: Range,
-        term: Term,
+        (term, said): (Term, Epoch),
         by: Process,
         write: u64,
     ) -> Verdict {
         self.count += 1;
+        // It was under way when the copy was lost.
+        let lost = self.lost.get(&(range, write, by));
+        if lost.is_some_and(|&lost| lost > said) {
+            return Ok(());
+        }
         let holders = self.holders.entry(range).or_default();
         let (_, holders) = holders.entry(write).or_insert((term, BTreeSet::new()));
         holders.insert(by);
@@ -72,7 +78,7 @@ impl Acknowledged {
 
     /// A process that does not have a write acknowledged it: then it must have had it.
     pub(crate) fn never_had(&self, range: Range, by: Process, write: u64) -> Verdict {
-        if self.lost.contains(&(range, write, by)) {
+        if self.lost.contains_key(&(range, write, by)) {
             return Ok(());
         }
         Err(format!(
@@ -81,9 +87,9 @@ impl Acknowledged {
         ))
     }
 
-    /// A copy does not have a write any more.
-    pub(crate) fn lost(&mut self, range: Range, holder: Process, write: u64) {
-        self.lost.insert((range, write, holder));
+    /// A copy does not have a write any more, by the topology of `epoch`.
+    pub(crate) fn lost(&mut self, range: Range, holder: Process, write: u64, epoch: Epoch) {
+        self.lost.insert((range, write, holder), epoch);
         let holders = self.holders.get_mut(&range);
         if let Some((_, holders)) = holders.and_then(|holders| holders.get_mut(&write)) {
             holders.remove(&holder);
