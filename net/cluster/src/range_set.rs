@@ -36,9 +36,23 @@ impl RangeSet {
         self.0.iter().all(|&word| word == 0)
     }
 
+    /// Adds all that are in `other`.
+    pub fn insert_all(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word |= other;
+        }
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Range> + '_ {
-        Range::all().filter(|&range| self.contains(range))
+        (0..).zip(&self.0).flat_map(|(index, &word)| {
+            let rest = |word: u64| Some(word).filter(|&word| word != 0);
+            let words = std::iter::successors(rest(word), move |word| rest(word & (word - 1)));
+            words.filter_map(move |word| {
+                let bit = u16::try_from(word.trailing_zeros()).expect("below 64");
+                Range::from_index(64 * index + bit)
+            })
+        })
     }
 
     /// A bit for each range, the first in the lowest bit of the first byte.
@@ -89,8 +103,11 @@ mod tests {
         assert!(set.iter().eq(Range::all().filter(some)));
         let bytes = set.encode();
         assert_eq!(bytes.len(), RANGE_SET_BYTES);
-        assert_eq!(RangeSet::decode(&bytes), Some(set));
+        assert_eq!(RangeSet::decode(&bytes).as_ref(), Some(&set));
         assert_eq!(RangeSet::decode(&bytes[1..]), None);
         assert!(RangeSet::EMPTY.is_empty());
+        let mut all = set.clone();
+        all.insert_all(&Range::all().filter(|range| !some(range)).collect());
+        assert!(all.iter().eq(Range::all()));
     }
 }

@@ -1,13 +1,13 @@
 //! One core's replication: its copies, its log, and its two sides.
 
-use super::copies::{Copies, Role};
+use super::copies::{Copies, RangeCopy, Role};
 use super::key_set::KeySet;
 use super::link::{Link, Scene, Turn};
 use super::source::{Bench, Source};
 use super::touches::Touches;
 use super::{Address, Control, ControlSink, CopyPosition, Entry, EntrySink, Header, Limits, Log};
 use super::{LogEntry, LogKind, LogOffset, RemoteCore, Store, Verdict};
-use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex, Term, Time};
+use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, RangeSet, Seq, ShardIndex, Term, Time};
 
 /// A write, as its range's primary numbered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Replication {
         {
             copy.set_empty();
         }
-        self.sources.iter_mut().for_each(Source::note_due);
+        self.note_dues();
     }
 
     #[inline]
@@ -452,6 +452,16 @@ impl Replication {
         self.turn.resumes_at(self.limits.sync_bytes_per_second)
     }
 
+    /// Lets all that copies have to tell be told.
+    pub(super) fn note_dues(&mut self) {
+        let is_due = |copy: &&RangeCopy| copy.is_start_due || copy.is_ack_due;
+        let due = self.copies.iter().filter(is_due).map(|copy| copy.range);
+        let due: RangeSet = due.collect();
+        for source in &mut self.sources {
+            source.note_dues(&due);
+        }
+    }
+
     fn empty_some(&mut self, store: &mut dyn Store) -> bool {
         let Some(copy) = self.copies.first_emptying() else {
             return false;
@@ -459,8 +469,9 @@ impl Replication {
         if !copy.go_on_emptying(store)
             && let Some(from) = copy.source
         {
+            let range = copy.range;
             let source = self.sources.iter_mut().find(|one| one.from == from);
-            source.into_iter().for_each(Source::note_due);
+            source.into_iter().for_each(|one| one.note_due(range));
         }
         self.copies.first_emptying().is_some()
     }
@@ -470,8 +481,9 @@ impl Replication {
         let Some((core, range)) = self.turn.holder else {
             return;
         };
+        let place = self.copies.place(range).expect("it is at home here");
         let link = self.links.iter().find(|link| link.core() == core);
-        if !link.is_some_and(|link| link.is_connected && link.is_syncing(range)) {
+        if !link.is_some_and(|link| link.is_connected && link.is_syncing(place)) {
             self.turn.holder = None;
         }
     }

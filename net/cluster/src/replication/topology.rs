@@ -129,7 +129,7 @@ impl Replication {
         for copy in self.copies.iter_mut() {
             copy.is_ack_due |= copy.follow == Follow::Live;
         }
-        self.sources.iter_mut().for_each(Source::note_due);
+        self.note_dues();
         self.check_turn();
     }
 

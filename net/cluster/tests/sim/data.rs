@@ -14,8 +14,8 @@ use fulmar_cluster::replication::{
     Replication, Verdict, Write, decode_control, decode_entry,
 };
 use fulmar_cluster::{
-    Copies, Epoch, HomeTable, Incarnation, NodeId, RANGES_COUNT, Range, Seq, ShardIndex, Term,
-    Time, Topology,
+    Epoch, HomeTable, Incarnation, NodeId, RANGES_COUNT, Range, Seq, ShardIndex, Term, Time,
+    Topology,
 };
 
 use crate::items::{Held, Items, key_of};

@@ -63,6 +63,8 @@ pub(super) struct Link {
     /// Some followed range has something to be told.
     needs_attention: bool,
     has_reached: bool,
+    /// Followers of ranges may wait for a full sync, or for one to go on.
+    wants_sync: bool,
     is_catching_up: bool,
     /// All writes before this were acknowledged.
     covered: Time,
@@ -164,6 +166,7 @@ impl Link {
             touches_end: None,
             needs_attention: false,
             has_reached: false,
+            wants_sync: false,
             is_catching_up: false,
             covered: Time(0),
             offers_checked: Time(0),
@@ -180,10 +183,10 @@ impl Link {
         &self.followed
     }
 
-    /// Whether a full sync of `range` runs.
-    pub(super) fn is_syncing(&self, range: Range) -> bool {
-        let mut followed = self.followed.iter().filter(|one| one.range == range);
-        followed.any(|one| one.stage == Stage::Syncing && one.sync.is_some())
+    /// Whether a full sync of the range at `place` runs.
+    pub(super) fn is_syncing(&self, place: usize) -> bool {
+        let followed = self.of_place(place);
+        followed.is_some_and(|one| one.stage == Stage::Syncing && one.sync.is_some())
     }
 
     /// All writes before this were acknowledged.

@@ -105,6 +105,7 @@ impl Link {
             followed.due = None;
             followed.sync = None;
             (followed.is_complete, followed.is_resumable) = (false, false);
+            self.wants_sync = true;
             self.give_up(range);
             return;
         }
@@ -141,6 +142,7 @@ impl Link {
         followed.begin_at(seq, cursor);
         followed.is_catching_up = seq < copy.start();
         self.is_catching_up |= followed.is_catching_up;
+        self.wants_sync |= stage == Stage::Syncing;
         self.needs_attention = true;
         self.go_back(cursor, range);
     }

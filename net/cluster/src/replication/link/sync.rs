@@ -229,7 +229,7 @@ impl Link {
 
     /// Begins the next sync if none runs, or goes on with an interrupted one.
     fn take_turn(&mut self, scene: &Scene<'_>, turn: &mut Turn, batch: &mut Batch<'_>) {
-        if turn.holder.is_some() {
+        if turn.holder.is_some() || !self.wants_sync {
             return;
         }
         let core = self.core();
@@ -238,7 +238,10 @@ impl Link {
         let number = self.number + 1;
         let next = self.followed.iter().position(|one| interrupted(one.stage));
         let next = next.or_else(|| self.followed.iter().position(|one| waiting(one.stage)));
-        let Some(position) = next else { return };
+        let Some(position) = next else {
+            self.wants_sync = false;
+            return;
+        };
         let followed = &mut self.followed[position];
         turn.holder = Some((core, followed.range));
         if followed.stage == Stage::Syncing {

@@ -234,6 +234,6 @@ impl Source {
 
     fn note_ack(&mut self, copy: &mut RangeCopy) {
         copy.is_ack_due = true;
-        self.has_dues = true;
+        self.note_due(copy.range);
     }
 }

@@ -15,7 +15,7 @@ mod tell;
 
 use super::copies::Copies;
 use super::{Address, Header, RemoteCore, StageId, Store};
-use crate::{Range, Term};
+use crate::{Range, RangeSet, Term};
 
 pub(super) use apply::Bench;
 use rewind::Pass;
@@ -60,8 +60,8 @@ pub(super) struct Source {
     pass: Option<Pass>,
     is_fetch_answered: bool,
     needs_pass: bool,
-    /// Copies have something to be told.
-    has_dues: bool,
+    /// Copies that may have something to be told.
+    dues: RangeSet,
 }
 
 struct Staged {
@@ -97,7 +97,7 @@ impl Source {
             pass: None,
             is_fetch_answered: true,
             needs_pass: false,
-            has_dues: false,
+            dues: RangeSet::EMPTY,
         }
     }
 

@@ -36,7 +36,7 @@ impl Source {
         if let Some(copy) = copies.get_mut(range) {
             copy.offered = Some(Box::new(history));
         }
-        self.has_dues = true;
+        self.note_due(range);
     }
 
     /// What the primary says of its reigns. That its branch was adopted it may not know yet.
@@ -106,7 +106,7 @@ impl Source {
         }
         copy.note_progress();
         copy.is_ack_due = copy.offered.is_none();
-        self.has_dues |= copy.is_ack_due;
+        self.note_due(copy.range);
     }
 
     /// A new session begins: what was agreed in the last one is to be agreed again.

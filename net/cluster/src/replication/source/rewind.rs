@@ -125,11 +125,11 @@ impl Source {
             } else {
                 copy.follow = Follow::Starting { from };
                 copy.is_start_due = true;
+                self.dues.insert(copy.range);
             }
         }
         for range in given_up {
             copies.begin_emptying(range);
         }
-        self.has_dues = true;
     }
 }

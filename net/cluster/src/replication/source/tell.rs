@@ -4,11 +4,11 @@ use arrayvec::ArrayVec;
 
 use super::Source;
 use super::offer::start_of;
-use crate::NodeId;
 use crate::replication::copies::{Copies, Follow};
 use crate::replication::key_set::KeySet;
 use crate::replication::limits::ACK_POSITIONS_MAX;
 use crate::replication::{Control, ControlSink, CopyPosition, Log};
+use crate::{NodeId, Range, RangeSet};
 
 /// What there was to say.
 pub(in crate::replication) struct Told {
@@ -33,8 +33,13 @@ impl ControlSink for Counting<'_> {
 
 impl Source {
     /// Notes that a copy has something to be told.
-    pub(in crate::replication) fn note_due(&mut self) {
-        self.has_dues = true;
+    pub(in crate::replication) fn note_due(&mut self, range: Range) {
+        self.dues.insert(range);
+    }
+
+    /// Notes that those of these copies that come from here have.
+    pub(in crate::replication) fn note_dues(&mut self, ranges: &RangeSet) {
+        self.dues.insert_all(ranges);
     }
 
     /// Says what is to be said.
@@ -65,7 +70,7 @@ impl Source {
             sink.control(&Control::Refuse { range, term });
         }
         told.divergent = self.go_on_rewinding(own, copies, log, keys, &mut sink);
-        if std::mem::take(&mut self.has_dues) {
+        if !self.dues.is_empty() {
             self.tell_dues(copies, &mut sink);
         }
         if sink.count == 0 && self.told < self.number {
@@ -81,23 +86,30 @@ impl Source {
 
     fn tell_dues(&mut self, copies: &mut Copies, sink: &mut Counting<'_>) {
         let mut positions = ArrayVec::<CopyPosition, ACK_POSITIONS_MAX>::new();
-        let from = self.from;
-        for copy in copies.iter_mut().filter(|copy| copy.source == Some(from)) {
+        let own = self.from;
+        for range in std::mem::take(&mut self.dues).iter() {
+            let copy = copies.get_mut(range);
+            let Some(copy) = copy.filter(|copy| copy.source == Some(own)) else {
+                continue;
+            };
+            if positions.is_full() {
+                self.dues.insert(range);
+                continue;
+            }
             let start = start_of(copy).filter(|_| copy.is_start_due);
             if let Some(from) = start {
                 copy.is_start_due = false;
-                let (range, term) = (copy.range, copy.term);
+                let term = copy.term;
                 sink.control(&Control::Start { range, term, from });
             }
-            if !copy.is_ack_due || copy.follow != Follow::Live || copy.offered.is_some() {
-                continue;
+            if copy.is_ack_due && copy.follow == Follow::Live && copy.offered.is_none() {
+                copy.is_ack_due = false;
+                positions.extend(copy.position());
             }
-            if positions.is_full() {
-                self.has_dues = true;
-                break;
+            if copy.is_start_due || copy.is_ack_due {
+                // Not yet.
+                self.dues.insert(range);
             }
-            copy.is_ack_due = false;
-            positions.extend(copy.position());
         }
         if !positions.is_empty() {
             let positions = &positions;
