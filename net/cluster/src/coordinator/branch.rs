@@ -7,9 +7,9 @@
 //!                                  BranchIs(topology) ----> all of its side install it
 //! a quorum is heard again --> the next decision ends it
 //! ```
-//! Ranges whose primary is on this side stay where they are. The others are followed by those that told their
-//! positions: who is late may have more than the heir, and keeps it. A branch has the epoch of the topology
-//! that it grew from, and no acknowledgement in it counts for WAIT.
+//! Ranges whose primary is on this side stay where they are. The others are followed by those that answered:
+//! who is late may have more than the heir, and keeps it. A branch has the epoch of the topology that it grew
+//! from, and no acknowledgement in it counts for WAIT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::{Coordinator, Event, Minority};
 use crate::decision::{Change, successor};
 use crate::message::{Envelope, Message, Position};
 use crate::topology::Branch;
-use crate::{ClusterId, Epoch, NodeId, Range, Time, Topology};
+use crate::{ClusterId, Epoch, NodeId, Time, Topology};
 
 /// What a node remembers of its branches.
 #[derive(Debug, Default)]
@@ -142,8 +142,9 @@ impl Coordinator {
         let Some(topology) = self.decided.clone() else {
             return;
         };
+        // This node may notice somewhat later that it is cut off.
         let is_senior = topology.rank(from) <= topology.rank(self.me);
-        if is_senior && self.is_cut_off(&topology) {
+        if is_senior && self.config.minority == Minority::Serve {
             self.answer_gather(from, count, silent);
         }
     }
@@ -173,19 +174,12 @@ impl Coordinator {
             count: gathering.count,
             founder: self.me,
         });
-        let answers = gathering.answers.iter();
-        let told: BTreeSet<(Range, NodeId)> = answers
-            .flat_map(|(&node, all)| all.iter().map(move |position| (position.range, node)))
-            .collect();
-        for ((range, before), copies) in topology.ranges().zip(&mut parts.table) {
+        for ((_, before), copies) in topology.ranges().zip(&mut parts.table) {
             copies.term = copies.term.min(topology.epoch());
             if copies.primary != before.primary {
-                copies
-                    .replicas
-                    .retain(|node| told.contains(&(range, *node)));
-                copies
-                    .learners
-                    .retain(|node| told.contains(&(range, *node)));
+                let has_told = |node: &mut NodeId| gathering.answers.contains_key(node);
+                copies.replicas.retain(has_told);
+                copies.learners.retain(has_told);
             }
         }
         let branch = Arc::new(Topology::new(parts).expect("of members, with older terms"));

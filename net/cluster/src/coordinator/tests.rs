@@ -289,6 +289,25 @@ fn a_minority_refuses_or_founds_a_branch() {
 }
 
 #[test]
+fn who_has_not_noticed_that_it_is_cut_off_tells_its_positions() {
+    for (minority, is_told) in [(Minority::Serve, true), (Minority::Refuse, false)] {
+        let mut coordinator = follower(minority);
+        hear(&mut coordinator, 1, START, START);
+        hear(&mut coordinator, 3, START, START);
+        events(&mut coordinator);
+        let gather = Message::Gather {
+            count: 1,
+            silent: vec![NodeId(3)],
+        };
+        coordinator.handle_message(START, envelope(1, gather));
+        let sent = sent(&events(&mut coordinator));
+        let is_answer =
+            |(to, message): &(u64, _)| *to == 1 && matches!(message, Message::Gathered { .. });
+        assert_eq!(sent.iter().any(is_answer), is_told);
+    }
+}
+
+#[test]
 fn who_is_late_for_a_branch_follows_nobody_there() {
     for is_late in [false, true] {
         let table = copies(1, &[2], &[3], 4);

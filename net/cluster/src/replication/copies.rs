@@ -111,27 +111,30 @@ impl RangeCopy {
     }
 
     /// How far it is; `None` if it holds nothing of any decided reign, or a base. What was written in a
-    /// branch that is void does not count. What started anew in a branch has term 0 there, and so goes
-    /// behind every copy of a decided reign.
+    /// branch that is void does not count.
     pub(super) fn position(&self) -> Option<CopyPosition> {
         if self.is_base {
             return None;
         }
         let (history, seq) = self.certain();
         let counts = |fork: &Fork| !fork.is_branch || self.branch == Some(fork.reign.term);
-        let forks = history.forks();
-        let last = forks.iter().rposition(counts)?;
-        let is_anew = forks[..=last].iter().all(|fork| fork.is_branch);
+        let last = history.forks().iter().rposition(counts)?;
         Some(CopyPosition {
             range: self.range,
-            term: if is_anew {
-                Epoch(0)
-            } else {
-                forks[last].reign.term
-            },
+            term: history.forks()[last].reign.term,
             seq: history.end(last, seq),
             is_complete: self.is_complete,
         })
+    }
+
+    /// The same for who chooses heirs: what started anew in a branch has term 0, and so goes behind whole copies
+    /// of decided reigns.
+    pub(super) fn position_as_heir(&self) -> Option<CopyPosition> {
+        let mut position = self.position()?;
+        if !self.is_of_decided() {
+            position.term = Epoch(0);
+        }
+        Some(position)
     }
 
     /// Whether it has something of a decided reign.
@@ -405,12 +408,10 @@ mod tests {
     /// It is the heir of branches of these epochs, writes something, and they are over.
     fn after_branches(mut copy: RangeCopy, epochs: &[u64]) -> Option<CopyPosition> {
         let (term, source) = (copy.term, copy.source.take());
-        let is_whole = copy.is_complete;
         for &epoch in epochs {
             (copy.term, copy.branch) = (Epoch(epoch), Some(Epoch(epoch)));
             copy.begin_reign(reign(epoch, 2), LogOffset(0));
-            let expected = Epoch(if is_whole { epoch } else { 0 });
-            assert_eq!(copy.position().map(|one| one.term), Some(expected));
+            assert_eq!(copy.position().map(|one| one.term), Some(Epoch(epoch)));
             (copy.seq, copy.head) = (Seq(99), Seq(99));
         }
         (copy.term, copy.branch, copy.source) = (term, None, source);
@@ -440,13 +441,18 @@ mod tests {
     }
 
     #[test]
-    fn what_started_anew_in_a_branch_goes_behind_every_other_copy_there() {
+    fn what_started_anew_in_a_branch_is_the_last_heir_there() {
         let mut copy = RangeCopy::new(Range::of(b"a"));
         (copy.term, copy.branch) = (Epoch(5), Some(Epoch(5)));
         copy.begin_reign(reign(5, 2), LogOffset(0));
         (copy.seq, copy.head) = (Seq(99), Seq(99));
-        let position = |copy: &RangeCopy| copy.position().map(|one| (one.term, one.seq));
+        let position = |copy: &RangeCopy| copy.position_as_heir().map(|one| (one.term, one.seq));
         assert_eq!(position(&copy), Some((Epoch(0), Seq(99))));
+        assert_eq!(copy.position().map(|one| one.term), Some(Epoch(5)));
+        let mut whole = replica(3);
+        (whole.term, whole.branch) = (Epoch(5), Some(Epoch(5)));
+        whole.begin_reign(reign(5, 2), LogOffset(0));
+        assert_eq!(position(&whole), Some((Epoch(5), Seq(10))));
         copy.branch = None;
         assert_eq!(position(&copy), None);
         copy.note_decided(NodeId(2));

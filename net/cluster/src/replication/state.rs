@@ -197,12 +197,13 @@ impl Replication {
         self.copies.get(range)?.position()
     }
 
-    /// The positions of those of `ranges` that are held here: what a promise says.
+    /// The positions of those of `ranges` that are held here: what a promise says. What started anew in a branch has
+    /// term 0.
     pub fn positions(
         &self,
         ranges: impl Iterator<Item = Range>,
     ) -> impl Iterator<Item = CopyPosition> {
-        ranges.filter_map(|range| self.position(range))
+        ranges.filter_map(|range| self.copies.get(range)?.position_as_heir())
     }
 
     /// The followers that have said, by the topology of today, that they have a whole copy with this write, and

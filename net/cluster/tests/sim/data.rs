@@ -4,6 +4,7 @@
 //! The others are as these are, wherever the coordinator asks for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::iter;
 use std::sync::Arc;
 
 use fulmar_cluster::coordinator::SealedPosition;
@@ -334,12 +335,14 @@ impl Data {
                     is_complete: !copies.learners.contains(&self.me),
                 });
             }
-            let (term, seq, is_complete) = self.position(stand_in(range))?;
+            let stand_in = stand_in(range);
+            let replication = &self.core(stand_in).replication;
+            let position = replication.positions(iter::once(stand_in)).next()?;
             Some(SealedPosition {
                 range,
-                term,
-                seq,
-                is_complete,
+                term: position.term,
+                seq: position.seq,
+                is_complete: position.is_complete,
             })
         };
         ranges.iter().filter_map(position).collect()

@@ -88,6 +88,7 @@ impl Source {
             return;
         };
         copy.follow = Follow::Live;
+        copy.is_start_due = false;
         copy.seq = from;
         let start = copy
             .offered
