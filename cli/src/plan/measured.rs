@@ -44,7 +44,7 @@ pub(super) struct Cost {
     /// What another core's shard costs more: README, the second table, its upper figures.
     pub(super) other_shard_us: f64,
     /// What each replica adds to a SET, at the primary and at the replica, in parts of a SET without:
-    /// docs/scale.md, "What replication and forwarding cost", the higher of its two runs.
+    /// docs/scale.md, "What replication and forwarding cost", the highest of its runs.
     pub(super) replicated_primary: f64,
     pub(super) replicated_replica: f64,
     /// A forwarded operation, at the node that passes it on and at the one that executes it, in parts
@@ -58,10 +58,10 @@ pub(super) const COST_P1: Cost = Cost {
     get_us: 12.0,
     set_us: 11.3,
     other_shard_us: 1.0,
-    replicated_primary: 0.15,
-    replicated_replica: 0.39,
-    forwarded_first: 1.33,
-    forwarded_second: 0.40,
+    replicated_primary: 0.53,
+    replicated_replica: 0.69,
+    forwarded_first: 1.56,
+    forwarded_second: 0.59,
 };
 /// Sixteen at a time.
 pub(super) const COST_P16: Cost = Cost {
@@ -70,8 +70,8 @@ pub(super) const COST_P16: Cost = Cost {
     other_shard_us: 0.2,
     replicated_primary: 0.48,
     replicated_replica: 0.71,
-    forwarded_first: 1.77,
-    forwarded_second: 0.93,
+    forwarded_first: 1.85,
+    forwarded_second: 1.12,
 };
 /// Commands of a batch where clients pipeline.
 pub(super) const PIPELINE: f64 = 16.0;
