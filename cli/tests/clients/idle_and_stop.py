@@ -2,14 +2,16 @@
 
 import random
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
 from checks import check, parallel, running, still_serves
-from harness import Server, cpu_ns, require, state, wait_until
+from harness import Server, Skip, cpu_ns, require, state, wait_until
 from order_check import client
 from resp import Closed, Connection, bulk, decode, encode, frame_end
 
@@ -230,6 +232,17 @@ def serves_by_itself(context):
         text = server.output("stdout") + server.output("stderr")
         for word in ("redis-cli", "curl", "base"):
             require(word in text, f"the start lines lack {word}:\n{text}")
+
+
+@check(timeout=60, shards=(2,), dispatch=("borrow",), only="fulmar")
+def slow_system_calls(context):
+    """It starts, serves and ends though each io_uring_enter returns 20 ms late: a machine may have no time for it."""
+    strace = shutil.which("strace")
+    if strace is None or subprocess.run([strace, "-o", "/dev/null", "true"]).returncode != 0:
+        raise Skip("no strace, or it may not trace")
+    delay = ("-e", "trace=io_uring_enter", "-e", "inject=io_uring_enter:delay_exit=20000")
+    with context.serve(wrapper=(strace, "-D", "-f", "-qq", "-o", "/dev/null", *delay)) as server:
+        still_serves(server.port)
 
 
 if __name__ == "__main__":
