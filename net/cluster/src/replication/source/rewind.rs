@@ -125,7 +125,7 @@ impl Source {
             } else {
                 copy.follow = Follow::Starting { from };
                 copy.is_start_due = true;
-                self.dues.insert(copy.range);
+                self.note_due(copy.range);
             }
         }
         for range in given_up {

@@ -106,14 +106,69 @@ impl Source {
                 copy.is_ack_due = false;
                 positions.extend(copy.position());
             }
-            if copy.is_start_due || copy.is_ack_due {
-                // Not yet.
-                self.dues.insert(range);
-            }
         }
         if !positions.is_empty() {
             let positions = &positions;
             sink.control(&Control::Ack { positions });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACK_POSITIONS_MAX, Control, ControlSink, Copies, Follow, KeySet, Log, Source};
+    use crate::replication::{Address, Fork, History, Reign, RemoteCore};
+    use crate::{Epoch, HomeTable, Incarnation, NodeId, Range, Seq, ShardIndex};
+
+    #[derive(Default)]
+    struct Acknowledged(Vec<Range>);
+
+    impl ControlSink for Acknowledged {
+        fn control(&mut self, control: &Control<'_>) {
+            let Control::Ack { positions } = control else {
+                panic!("{control:?}");
+            };
+            self.0.extend(positions.iter().map(|one| one.range));
+        }
+    }
+
+    #[test]
+    fn what_has_no_room_is_told_the_next_time() {
+        let from = Address {
+            core: RemoteCore {
+                node: NodeId(1),
+                core: ShardIndex(0),
+            },
+            incarnation: Incarnation(1),
+        };
+        let reign = Reign {
+            term: Epoch(3),
+            primary: NodeId(1),
+            incarnation: Incarnation(1),
+            number: 1,
+        };
+        let fork = Fork {
+            reign,
+            seq: Seq(0),
+            start: Seq(0),
+            is_branch: false,
+        };
+        let mut copies = Copies::new(&HomeTable::even(1), ShardIndex(0));
+        let mut source = Source::new(from);
+        source.is_open = true;
+        let ranges: Vec<Range> = Range::all().take(ACK_POSITIONS_MAX + 7).collect();
+        for &range in &ranges {
+            let copy = copies.get_mut(range).expect("all are at home here");
+            (copy.source, copy.follow) = (Some(from), Follow::Live);
+            copy.history = History::new(&[fork]);
+            copy.is_ack_due = true;
+            source.note_due(range);
+        }
+        let (log, mut keys) = (Log::new(1 << 20, 60_000), KeySet::new());
+        let mut told = Acknowledged::default();
+        for count in [ACK_POSITIONS_MAX, ranges.len(), ranges.len()] {
+            source.tell(NodeId(2), &mut copies, &log, &mut keys, &mut told);
+            assert_eq!(told.0, ranges[..count]);
         }
     }
 }
