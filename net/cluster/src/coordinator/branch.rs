@@ -177,9 +177,9 @@ impl Coordinator {
         for ((_, before), copies) in topology.ranges().zip(&mut parts.table) {
             copies.term = copies.term.min(topology.epoch());
             if copies.primary != before.primary {
-                let has_told = |node: &mut NodeId| gathering.answers.contains_key(node);
-                copies.replicas.retain(has_told);
-                copies.learners.retain(has_told);
+                let has_answered = |node: &mut NodeId| gathering.answers.contains_key(node);
+                copies.replicas.retain(has_answered);
+                copies.learners.retain(has_answered);
             }
         }
         let branch = Arc::new(Topology::new(parts).expect("of members, with older terms"));

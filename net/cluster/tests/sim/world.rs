@@ -705,9 +705,8 @@ impl World {
                     // A topology may have taken its copy since it sent this.
                     let process = (by, incarnation);
                     if self.has(by, incarnation, range, write) {
-                        let when = (term, said);
                         self.acknowledged
-                            .acknowledged(range, when, process, write)?;
+                            .acknowledged(range, term, said, process, write)?;
                     } else if self.lives(by, incarnation) {
                         self.acknowledged.never_had(range, process, write)?;
                     }

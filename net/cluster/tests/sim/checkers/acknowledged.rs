@@ -48,7 +48,8 @@ impl Acknowledged {
     pub(crate) fn acknowledged(
         &mut self,
         range: Range,
-        (term, said): (Term, Epoch),
+        term: Term,
+        said: Epoch,
         by: Process,
         write: u64,
     ) -> Verdict {
